@@ -1,0 +1,45 @@
+package sallyport
+
+import "time"
+
+// EnvironmentSpec declares where and how a release runs. It is read from
+// .sallyport/deploy.yaml on the protected branch and kept with each deployment.
+type EnvironmentSpec struct {
+	Name     string        `json:"name"`
+	Artifact string        `json:"artifact"`          // name of the artifact to deploy
+	Workflow string        `json:"workflow"`          // path of the workflow that must have built it
+	Command  []string      `json:"command,omitempty"` // argv inside the release's room; default: the artifact's one file
+	Env      []EnvVar      `json:"env,omitempty"`
+	Port     int           `json:"port"`             // the port it listens on in its room; also in $PORT
+	Listen   string        `json:"listen,omitempty"` // where the traffic proxy serves it; "" = a free loopback port, kept
+	Health   HealthSpec    `json:"health"`
+	Drain    time.Duration `json:"drain"` // how long old connections may finish
+}
+
+// EnvVar is one environment variable; a list keeps the order of the file.
+type EnvVar struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// HealthSpec says when a release counts as healthy.
+type HealthSpec struct {
+	Path     string        `json:"path"`     // GET must answer 2xx
+	Interval time.Duration `json:"interval"` // between checks
+	Healthy  int           `json:"healthy"`  // successes in a row before it gets traffic
+	Startup  time.Duration `json:"startup"`  // time to become healthy
+	Watch    time.Duration `json:"watch"`    // trial time under full traffic
+	// MaxErrors is the number of failed checks or 5xx answers of real traffic
+	// in a row that ends the trial.
+	MaxErrors int `json:"max_errors"`
+}
+
+// Environment is a place where releases run, as it is now.
+type Environment struct {
+	Project  ProjectID    `json:"project"`
+	Name     string       `json:"name"`
+	URL      string       `json:"url,omitempty"`
+	Live     DeploymentID `json:"live,omitempty"`     // takes the traffic
+	Previous DeploymentID `json:"previous,omitempty"` // last healthy one before it
+	At       time.Time    `json:"at"`
+}

@@ -1,0 +1,105 @@
+package sallyport
+
+import (
+	"context"
+	"io"
+	"time"
+)
+
+// Sandbox makes rooms: isolated places in which foreign code runs. It is used
+// by the yard (runner and release host), never by the control plane.
+//
+// Contract. A room is used for one job or one release and then destroyed; it
+// is never handed out again. Prepare fails closed: where the host cannot
+// isolate as the level demands, it returns an Error with CodeUnavailable that
+// names what is missing and the mend, and leaves nothing behind. All methods
+// may be called from several goroutines.
+type Sandbox interface {
+	// Check reports what this host can enforce, without making a room.
+	Check(ctx context.Context) (Isolation, error)
+	// Prepare makes a room and starts its first process; nothing foreign runs yet.
+	Prepare(ctx context.Context, spec RoomSpec) (Room, error)
+	// Sweep removes what rooms of dead processes left under the state directory.
+	Sweep(ctx context.Context) error
+}
+
+// Room is one isolated place. Its root file system is a throw-away overlay;
+// its network namespace has a loopback of its own and nothing else.
+type Room interface {
+	// Exec runs one process in the room and waits until it ends. Processes that it
+	// leaves behind stay until Destroy. When ctx ends, the process's whole
+	// group gets SIGTERM, after spec.Grace SIGKILL, and Exec returns ctx's cause.
+	// Concurrent calls run side by side. The error is nil when the
+	// process ran, whatever its exit code; CodeInvalid when it could not be
+	// started (no such file, not executable).
+	Exec(ctx context.Context, spec ExecSpec) (ExecResult, error)
+	// Isolation is what was enforced on this room, for the evidence.
+	Isolation() Isolation
+	// Destroy kills every process of the room, releases all it used and returns
+	// when it is gone. It may be called more than once and while Exec runs.
+	Destroy(ctx context.Context) error
+}
+
+// RoomSpec describes a room.
+type RoomSpec struct {
+	ID       string // unique on this host; [a-z0-9-], at most 64
+	Hostname string
+	Binds    []Bind
+	Limits   Limits
+	// Dial, when set, is the path of a unix socket that the sandbox serves on the
+	// host: each connection to it is forwarded to DialPort on the room's loopback.
+	Dial     string
+	DialPort int
+}
+
+// Bind makes a host path visible in the room. Sources come from the runner's
+// own directories, never from the job's word. A missing Target is created.
+type Bind struct {
+	Source   string
+	Target   string // absolute and clean
+	ReadOnly bool
+}
+
+// Limits of a room; zero means the default in parentheses.
+type Limits struct {
+	MemoryBytes int64 // (4 GiB)
+	Processes   int64 // (4096)
+	CPUs        float64
+	DiskBytes   int64 // writable layer and workspace (10 GiB)
+	Files       int64 // inodes of the writable layer (2,000,000)
+}
+
+// ExecSpec is one process to run.
+type ExecSpec struct {
+	Argv   []string // Argv[0] is looked up in the PATH of Env inside the room
+	Env    []EnvVar // the whole environment
+	Dir    string   // absolute, inside the room
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	Grace  time.Duration // from SIGTERM to SIGKILL; 0 = 7.5 s
+}
+
+// ExecResult is how a process ended, by the word of the room's own init: it
+// may be believed no further than the job itself.
+type ExecResult struct {
+	ExitCode int    // 128+signal when a signal ended it
+	Signal   string // "killed", …; "" else
+	OOM      bool   // the memory limit was met while it ran
+}
+
+// Isolation says what kept foreign code in. It becomes part of the provenance.
+type Isolation struct {
+	Level       string   `json:"level"`   // standard, strong
+	Runtime     string   `json:"runtime"` // name and version of the OCI runtime
+	Rootless    bool     `json:"rootless"`
+	Network     string   `json:"network"`                // none
+	Enforced    []string `json:"enforced"`               // sorted, from a fixed vocabulary
+	NotEnforced []Gap    `json:"not_enforced,omitempty"` // what this host could not do
+}
+
+// Gap is a limit that this host cannot enforce, and why.
+type Gap struct {
+	What string `json:"what"`
+	Why  string `json:"why"`
+}

@@ -1,0 +1,33 @@
+package sallyport
+
+import (
+	"crypto/subtle"
+	"fmt"
+	"log/slog"
+)
+
+const redacted = "[redacted]"
+
+// Secret holds a value that must not be printed. Every way in which Go prints
+// a value prints "[redacted]" instead; Reveal is the only way out, so that all
+// uses can be found by one search.
+type Secret struct{ value []byte }
+
+// NewSecret copies v into a Secret.
+func NewSecret(v []byte) Secret { return Secret{append([]byte(nil), v...)} }
+
+// Reveal returns the value. The caller must not log, store or send it in clear.
+func (s Secret) Reveal() []byte { return s.value }
+
+// Empty reports whether there is no value.
+func (s Secret) Empty() bool { return len(s.value) == 0 }
+
+// Equal compares in constant time.
+func (s Secret) Equal(v []byte) bool { return subtle.ConstantTimeCompare(s.value, v) == 1 }
+
+func (s Secret) String() string               { return redacted }
+func (s Secret) GoString() string             { return redacted }
+func (s Secret) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte(redacted)) }
+func (s Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -1,0 +1,93 @@
+package sallyport
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"time"
+)
+
+// Yard is what a runner may ask of the control plane. Every call but Lease is
+// fenced by the lease's token: once the lease is lost, all of them answer
+// CodeConflict, and the runner must destroy the room and forget the job.
+// Every call may be repeated with the same arguments.
+type Yard interface {
+	// Lease waits for a job that the runner can take, at most about 50 s; nil
+	// without an error means there was none.
+	Lease(ctx context.Context, ask LeaseRequest) (*Lease, error)
+	// Heartbeat extends the lease by its TTL and returns what to do.
+	Heartbeat(ctx context.Context, l LeaseRef) (Order, error)
+	// AppendLog adds encoded LogLines at a byte offset; it returns the log's end,
+	// with CodeConflict when offset is beyond it.
+	AppendLog(ctx context.Context, l LeaseRef, offset int64, data []byte) (end int64, err error)
+	// Report tells how the steps stand; the last word counts.
+	Report(ctx context.Context, l LeaseRef, r JobReport) error
+	// Source returns a tar of a bare repository holding the run's commit.
+	Source(ctx context.Context, l LeaseRef, depth int) (io.ReadCloser, error)
+	// PutArtifact stores the content (a tar as archive/tar writes it, made by the runner);
+	// the control plane computes every digest itself.
+	PutArtifact(ctx context.Context, l LeaseRef, name string, content io.Reader) (Artifact, error)
+	// GetArtifact returns an artifact of the same run and its content, as a tar of its files.
+	GetArtifact(ctx context.Context, l LeaseRef, name string) (Artifact, io.ReadCloser, error)
+	// Finish hands in the result and ends the lease.
+	Finish(ctx context.Context, l LeaseRef, r JobResult) error
+}
+
+// LeaseRequest is a runner asking for work.
+type LeaseRequest struct {
+	Runner    RunnerID  `json:"runner"`
+	Name      string    `json:"name"`
+	Labels    []string  `json:"labels"`
+	Isolation Isolation `json:"isolation"`
+}
+
+// LeaseRef proves that the caller holds a lease.
+type LeaseRef struct {
+	Job   JobID  `json:"job"`
+	Token string `json:"token"`
+}
+
+// Order is the answer to a heartbeat.
+type Order string
+
+const (
+	OrderContinue Order = "continue"
+	OrderCancel   Order = "cancel" // stop gracefully: steps with always() or cancelled() still run
+	OrderKill     Order = "kill"   // destroy the room now
+)
+
+// Lease is one job handed to one runner, with all it needs: the runner asks
+// the repository nothing and holds no key.
+type Lease struct {
+	Ref     LeaseRef      `json:"ref"`
+	TTL     time.Duration `json:"ttl"`
+	Project string        `json:"project"` // name
+	Run     Run           `json:"run"`
+	Job     Job           `json:"job"`
+	Plan    *Plan         `json:"plan"`
+	Timeout time.Duration `json:"timeout"` // of the whole job
+	// Contexts are the values known before the job starts, by context name
+	// (github, inputs, vars, needs, matrix, strategy), each a JSON object.
+	Contexts map[string]json.RawMessage `json:"contexts"`
+	// Secrets are lent to this job for its time; each is masked in its log.
+	Secrets map[string]string `json:"secrets,omitempty"`
+}
+
+// JobReport is a snapshot of the steps while the job runs.
+type JobReport struct {
+	Steps     []Step     `json:"steps"`
+	Isolation *Isolation `json:"isolation,omitempty"`
+}
+
+// JobResult is how a job ended, in the job's own word. Bounded by the runner
+// and again by the engine.
+type JobResult struct {
+	Conclusion Conclusion        `json:"conclusion"`
+	Cause      string            `json:"cause,omitempty"`
+	Outputs    map[string]string `json:"outputs,omitempty"`
+	// Tainted names the outputs that were derived from untrusted values.
+	Tainted   []string   `json:"tainted,omitempty"`
+	Steps     []Step     `json:"steps"`
+	Isolation *Isolation `json:"isolation,omitempty"`
+	LogEnd    int64      `json:"log_end"`
+}
