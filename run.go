@@ -64,6 +64,8 @@ type Run struct {
 	Status     Status     `json:"status"`
 	Conclusion Conclusion `json:"conclusion,omitempty"`
 	Cause      string     `json:"cause,omitempty"` // why it did not succeed, one line
+	// Cancel says why the run must stop; set once, while it is unfinished.
+	Cancel string `json:"cancel,omitempty"`
 	// Group is the concurrency group, unique per project; "" for none.
 	Group            string    `json:"group,omitempty"`
 	CancelInProgress bool      `json:"cancel_in_progress,omitempty"`
@@ -88,6 +90,13 @@ type Job struct {
 	Attempt    int               `json:"attempt"` // leases taken so far
 	Runner     RunnerID          `json:"runner,omitempty"`
 	Outputs    map[string]string `json:"outputs,omitempty"`
+	// Expanded is set once the job's condition was true and its matrix cell is
+	// known; until then the row stands for all cells of its key.
+	Expanded bool `json:"expanded,omitempty"`
+	// Cancel says why the job must stop; the runner obeys at its next heartbeat.
+	Cancel string `json:"cancel,omitempty"`
+	// Lent is set when a secret was handed to an attempt: such a job is not tried again.
+	Lent bool `json:"lent,omitempty"`
 	// Tolerated marks a failure that continue-on-error keeps from failing the run.
 	Tolerated  bool       `json:"tolerated,omitempty"`
 	Group      string     `json:"group,omitempty"`
