@@ -1,0 +1,333 @@
+package workflow
+
+import (
+	"encoding/json"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Kind is the type of a Value.
+type Kind string
+
+// Kinds of values, named as GitHub names them.
+const (
+	KindNull   Kind = "null"
+	KindBool   Kind = "boolean"
+	KindNumber Kind = "number"
+	KindString Kind = "string"
+	KindArray  Kind = "array"
+	KindObject Kind = "object"
+)
+
+// Value is the result of an expression: null, a boolean, a number, a string,
+// an array or an object. Values are immutable; the zero Value is null.
+//
+// A value is tainted when any part of it came from someone who need not be
+// trusted.
+type Value struct {
+	kind    Kind // "" is null
+	tainted bool
+	num     float64 // of a number; 1 or 0 of a boolean
+	str     string
+	arr     *array
+	obj     *object
+}
+
+// array holds elements; arrays compare by identity, hence the pointer.
+type array struct {
+	items    []Value
+	filtered bool // made by .*: an index applies to each element
+}
+
+// object holds entries in order; objects compare by identity.
+type object struct {
+	keys  []string
+	vals  []Value
+	index map[string]int // by folded key, or by the key itself if exact
+	exact bool           // keys are case-sensitive (the env context)
+}
+
+// Null is the null value.
+var Null = Value{}
+
+// Bool returns a boolean.
+func Bool(b bool) Value {
+	v := Value{kind: KindBool}
+	if b {
+		v.num = 1
+	}
+	return v
+}
+
+// Number returns a number.
+func Number(f float64) Value { return Value{kind: KindNumber, num: f} }
+
+// String returns a string.
+func String(s string) Value { return Value{kind: KindString, str: s} }
+
+// Array returns an array of the given elements.
+func Array(items ...Value) Value {
+	return Value{kind: KindArray, arr: &array{items: items}}
+}
+
+// Entry is one entry of an object.
+type Entry struct {
+	Key   string
+	Value Value
+}
+
+// Object returns an object with the entries in the given order. Keys are
+// compared without regard to case; a later entry replaces the value of an
+// earlier one.
+func Object(entries ...Entry) Value {
+	o := newObject(len(entries), false)
+	for _, e := range entries {
+		o.set(e.Key, e.Value)
+	}
+	return Value{kind: KindObject, obj: o}
+}
+
+// EnvObject returns an object whose keys are case-sensitive, as the env
+// context is on Linux.
+func EnvObject(entries ...Entry) Value {
+	o := newObject(len(entries), true)
+	for _, e := range entries {
+		o.set(e.Key, e.Value)
+	}
+	return Value{kind: KindObject, obj: o}
+}
+
+func newObject(n int, exact bool) *object {
+	return &object{
+		keys:  make([]string, 0, n),
+		vals:  make([]Value, 0, n),
+		index: make(map[string]int, n),
+		exact: exact,
+	}
+}
+
+func (o *object) fold(key string) string {
+	if o.exact {
+		return key
+	}
+	return foldCase(key)
+}
+
+// set adds an entry, or replaces the value of an equal key, which keeps the
+// spelling and the place it has.
+func (o *object) set(key string, v Value) {
+	k := o.fold(key)
+	if i, ok := o.index[k]; ok {
+		o.vals[i] = v
+		return
+	}
+	o.index[k] = len(o.keys)
+	o.keys = append(o.keys, key)
+	o.vals = append(o.vals, v)
+}
+
+func (o *object) get(key string) (Value, bool) {
+	if i, ok := o.index[o.fold(key)]; ok {
+		return o.vals[i], true
+	}
+	return Value{}, false
+}
+
+// Kind returns the value's type.
+func (v Value) Kind() Kind {
+	if v.kind == "" {
+		return KindNull
+	}
+	return v.kind
+}
+
+// Tainted reports whether the value, or any part of it, came from someone who
+// need not be trusted.
+func (v Value) Tainted() bool {
+	if v.tainted {
+		return true
+	}
+	switch v.kind {
+	case KindArray:
+		for _, x := range v.arr.items {
+			if x.Tainted() {
+				return true
+			}
+		}
+	case KindObject:
+		for _, x := range v.obj.vals {
+			if x.Tainted() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Taint returns the value marked as tainted; parts taken from it are tainted too.
+func (v Value) Taint() Value {
+	v.tainted = true
+	return v
+}
+
+// Truthy reports whether the value counts as true in a condition: all but
+// null, false, 0, -0, NaN and the empty string do.
+func (v Value) Truthy() bool {
+	switch v.kind {
+	case KindBool:
+		return v.num != 0
+	case KindNumber:
+		return v.num != 0 && !math.IsNaN(v.num)
+	case KindString:
+		return v.str != ""
+	case KindArray, KindObject:
+		return true
+	}
+	return false
+}
+
+// String returns the value coerced to a string as in "${{ }}" within text:
+// null is empty, a number is printed with 15 digits, an array is "Array" and
+// an object "Object".
+func (v Value) String() string {
+	switch v.kind {
+	case KindBool:
+		if v.num != 0 {
+			return "true"
+		}
+		return "false"
+	case KindNumber:
+		return formatNumber(v.num)
+	case KindString:
+		return v.str
+	case KindArray:
+		return "Array"
+	case KindObject:
+		return "Object"
+	}
+	return ""
+}
+
+// Float returns the value coerced to a number; what has no number is NaN.
+func (v Value) Float() float64 {
+	switch v.kind {
+	case "", KindNull:
+		return 0
+	case KindBool, KindNumber:
+		return v.num
+	case KindString:
+		return parseNumber(v.str)
+	}
+	return math.NaN()
+}
+
+// Len returns the number of elements or entries; 0 for other kinds.
+func (v Value) Len() int {
+	switch v.kind {
+	case KindArray:
+		return len(v.arr.items)
+	case KindObject:
+		return len(v.obj.keys)
+	}
+	return 0
+}
+
+// Items returns the elements of an array. They must not be modified.
+func (v Value) Items() []Value {
+	if v.kind != KindArray {
+		return nil
+	}
+	if !v.tainted {
+		return v.arr.items
+	}
+	out := make([]Value, len(v.arr.items))
+	for i, x := range v.arr.items {
+		out[i] = x.Taint()
+	}
+	return out
+}
+
+// Entries returns the entries of an object in order.
+func (v Value) Entries() []Entry {
+	if v.kind != KindObject {
+		return nil
+	}
+	out := make([]Entry, len(v.obj.keys))
+	for i, k := range v.obj.keys {
+		out[i] = Entry{Key: k, Value: v.inherit(v.obj.vals[i])}
+	}
+	return out
+}
+
+// Get returns the entry of an object with the given key; ok is false if there
+// is none, or v is no object.
+func (v Value) Get(key string) (x Value, ok bool) {
+	if v.kind != KindObject {
+		return Null, false
+	}
+	x, ok = v.obj.get(key)
+	return v.inherit(x), ok
+}
+
+// inherit marks a part of v as tainted if v is.
+func (v Value) inherit(part Value) Value {
+	if v.tainted {
+		part.tainted = true
+	}
+	return part
+}
+
+// MarshalJSON returns the value as compact JSON with entries in order. NaN and
+// the infinities, which JSON lacks, become strings.
+func (v Value) MarshalJSON() ([]byte, error) { return appendJSON(nil, v), nil }
+
+func appendJSON(b []byte, v Value) []byte {
+	switch v.kind {
+	case KindBool:
+		return strconv.AppendBool(b, v.num != 0)
+	case KindNumber:
+		return appendJSONNumber(b, v.num)
+	case KindString:
+		return appendJSONString(b, v.str)
+	case KindArray:
+		b = append(b, '[')
+		for i, x := range v.arr.items {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendJSON(b, x)
+		}
+		return append(b, ']')
+	case KindObject:
+		b = append(b, '{')
+		for i, k := range v.obj.keys {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendJSONString(b, k)
+			b = append(b, ':')
+			b = appendJSON(b, v.obj.vals[i])
+		}
+		return append(b, '}')
+	}
+	return append(b, "null"...)
+}
+
+func appendJSONNumber(b []byte, f float64) []byte {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return appendJSONString(b, formatNumber(f))
+	}
+	return append(b, formatNumber(f)...)
+}
+
+// appendJSONString appends s quoted as JSON without escaping what HTML would need.
+func appendJSONString(b []byte, s string) []byte {
+	var sb strings.Builder
+	enc := json.NewEncoder(&sb)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(s); err != nil { // a string always encodes
+		panic(err)
+	}
+	return append(b, strings.TrimSuffix(sb.String(), "\n")...)
+}
