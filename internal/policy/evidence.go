@@ -1,0 +1,82 @@
+package policy
+
+import (
+	"encoding/json"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+// Evidence is the document that a gate judges: all that is known about one
+// artifact and where it is to go. Its JSON form is kept with the verdict; its
+// shape is fixed by schema/evidence.json.
+type Evidence struct {
+	Version     int                 `json:"version"` // 1
+	Now         string              `json:"now"`     // RFC 3339, of the decision
+	Project     EvidenceProject     `json:"project"`
+	Environment EvidenceEnvironment `json:"environment"`
+	Subject     EvidenceSubject     `json:"subject"`
+	Expected    EvidenceExpected    `json:"expected"`
+	Run         EvidenceRun         `json:"run"`
+	Statements  []EvidenceStatement `json:"statements"`
+}
+
+type EvidenceProject struct {
+	ID           string `json:"id"`
+	Name         string `json:"name"`
+	ProtectedRef string `json:"protected_ref"`
+}
+
+type EvidenceEnvironment struct {
+	Name     string `json:"name"`
+	Workflow string `json:"workflow"` // must have built the artifact
+}
+
+// EvidenceSubject is the artifact. Content tells whether the kept bytes were
+// read just now and have the digest.
+type EvidenceSubject struct {
+	Name    string         `json:"name"`
+	Digest  string         `json:"digest"`
+	Size    int64          `json:"size"`
+	Tier    sallyport.Tier `json:"tier"`
+	Content string         `json:"content"` // "verified", or what is wrong
+}
+
+// EvidenceExpected is what this installation's own signatures look like.
+type EvidenceExpected struct {
+	Issuer   string   `json:"issuer"`
+	Identity string   `json:"identity"` // of the environment's workflow on the protected branch
+	Builders []string `json:"builders"`
+}
+
+type EvidenceRun struct {
+	ID         string `json:"id"`
+	Conclusion string `json:"conclusion"`
+	Commit     string `json:"commit"`
+	Ref        string `json:"ref"`
+	Event      string `json:"event"`
+	Workflow   string `json:"workflow"`
+	// OnProtected tells whether the commit is on the protected branch now.
+	OnProtected bool `json:"on_protected"`
+}
+
+// EvidenceStatement is one signed claim about the subject's digest.
+type EvidenceStatement struct {
+	ID            string          `json:"id"`
+	PredicateType string          `json:"predicate_type"`
+	Verified      bool            `json:"verified"` // signature, certificate, time stamp, log entry and subject
+	Problem       string          `json:"problem,omitempty"`
+	Identity      string          `json:"identity"`
+	Issuer        string          `json:"issuer"`
+	Bundle        string          `json:"bundle"` // digest
+	Predicate     json.RawMessage `json:"predicate"`
+}
+
+// Encode returns the document's canonical bytes (Go's encoding of the struct:
+// fixed field order) and their digest.
+func (e Evidence) Encode() ([]byte, sallyport.Digest, error) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return nil, "", err
+	}
+	return b, sallyport.DigestOf(b), nil
+}

@@ -1,0 +1,52 @@
+# The gate that every environment has. It allows what it can prove from the
+# evidence document, and says for each thing it could not prove what is missing.
+package sallyport.gate
+
+default allow := false
+
+allow if count(missing) == 0
+
+reasons := {m | some m in missing} if count(missing) > 0
+
+reasons := {sprintf("provenance by %s for %s from %s at %s", [p.predicate.runDetails.builder.id, input.subject.digest, input.run.ref, input.run.commit]) | some p in provenance} if count(missing) == 0
+
+# Provenance that verifies and was signed as this environment's workflow on the protected branch.
+signed contains s if {
+	some s in input.statements
+	s.predicate_type == "https://slsa.dev/provenance/v1"
+	s.verified == true
+	s.issuer == input.expected.issuer
+	s.identity == input.expected.identity
+}
+
+# … by this installation's builder, from this run's commit, without a foreign hand.
+provenance contains s if {
+	some s in signed
+	s.predicate.runDetails.builder.id in input.expected.builders
+	s.predicate.buildDefinition.externalParameters.workflow.path == input.environment.workflow
+	s.predicate.buildDefinition.externalParameters.source.ref == input.project.protected_ref
+	some dep in s.predicate.buildDefinition.resolvedDependencies
+	dep.digest.gitCommit == input.run.commit
+}
+
+missing contains sprintf("the kept content is not what was attested: %s", [input.subject.content]) if input.subject.content != "verified"
+
+missing contains sprintf("no provenance for %s verifies as %s", [input.subject.digest, input.expected.identity]) if count(signed) == 0
+
+missing contains "the provenance does not name this builder, workflow, branch and commit" if {
+	count(signed) > 0
+	count(provenance) == 0
+}
+
+missing contains sprintf("statement %s (%s) does not verify: %s", [s.id, s.predicate_type, s.problem]) if {
+	some s in input.statements
+	s.verified == false
+}
+
+missing contains sprintf("the run that built it ended as %q, not success", [input.run.conclusion]) if input.run.conclusion != "success"
+
+missing contains sprintf("it was built by %s, the environment wants %s", [input.run.workflow, input.environment.workflow]) if input.run.workflow != input.environment.workflow
+
+missing contains sprintf("commit %s is not on %s", [input.run.commit, input.project.protected_ref]) if not input.run.on_protected
+
+missing contains sprintf("its trust tier is %q, a deployment needs protected or release", [input.subject.tier]) if not input.subject.tier in {"protected", "release"}

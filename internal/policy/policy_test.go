@@ -1,0 +1,161 @@
+package policy
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+func evidence() Evidence {
+	const commit = "0123456789abcdef0123456789abcdef01234567"
+	digest := string(sallyport.DigestOf([]byte("artifact")))
+	predicate := `{"buildDefinition":{"externalParameters":{"workflow":{"path":".github/workflows/ci.yml"},"source":{"ref":"refs/heads/main"}},
+		"resolvedDependencies":[{"uri":"git+https://ci/hello","digest":{"gitCommit":"` + commit + `"}}]},
+		"runDetails":{"builder":{"id":"https://ci/builders/standard/v1"}}}`
+	return Evidence{
+		Version: 1, Now: "2026-01-02T03:04:05Z",
+		Project:     EvidenceProject{ID: "p", Name: "hello", ProtectedRef: "refs/heads/main"},
+		Environment: EvidenceEnvironment{Name: "production", Workflow: ".github/workflows/ci.yml"},
+		Subject:     EvidenceSubject{Name: "hello", Digest: digest, Size: 8, Tier: sallyport.TierProtected, Content: "verified"},
+		Expected:    EvidenceExpected{Issuer: "https://ci", Identity: "https://ci/hello/.github/workflows/ci.yml@refs/heads/main", Builders: []string{"https://ci/builders/standard/v1"}},
+		Run:         EvidenceRun{ID: "r", Conclusion: "success", Commit: commit, Ref: "refs/heads/main", Event: "push", Workflow: ".github/workflows/ci.yml", OnProtected: true},
+		Statements: []EvidenceStatement{{ID: "s", PredicateType: sallyport.PredicateProvenance, Verified: true, Issuer: "https://ci",
+			Identity: "https://ci/hello/.github/workflows/ci.yml@refs/heads/main", Bundle: digest, Predicate: json.RawMessage(predicate)}},
+	}
+}
+
+func TestDefaultGate(t *testing.T) {
+	t.Parallel()
+	gates, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := []struct {
+		name   string
+		change func(*Evidence)
+		want   sallyport.Decision
+		reason string // part of one of the reasons
+	}{
+		{"all there", func(*Evidence) {}, sallyport.Allow, "provenance by https://ci/builders/standard/v1"},
+		{"release tier", func(e *Evidence) { e.Subject.Tier = sallyport.TierRelease }, sallyport.Allow, "provenance by"},
+		{"no statement", func(e *Evidence) { e.Statements = []EvidenceStatement{} }, sallyport.Deny, "no provenance for"},
+		{"not verified", func(e *Evidence) { e.Statements[0].Verified = false; e.Statements[0].Problem = "bad signature" }, sallyport.Deny, "bad signature"},
+		{"other identity", func(e *Evidence) { e.Statements[0].Identity += "x" }, sallyport.Deny, "no provenance for"},
+		{"other issuer", func(e *Evidence) { e.Statements[0].Issuer += "x" }, sallyport.Deny, "no provenance for"},
+		{"other builder", func(e *Evidence) { e.Expected.Builders = []string{"https://other"} }, sallyport.Deny, "does not name this builder"},
+		{"other commit", func(e *Evidence) { e.Run.Commit = strings.Repeat("f", 40) }, sallyport.Deny, "does not name this builder"},
+		{"predicate is null", func(e *Evidence) { e.Statements[0].Predicate = json.RawMessage("null") }, sallyport.Deny, "does not name this builder"},
+		{"a second statement is bad", func(e *Evidence) {
+			s := e.Statements[0]
+			s.ID, s.PredicateType, s.Verified, s.Problem = "s2", sallyport.PredicateVSA, false, "no log entry"
+			e.Statements = append(e.Statements, s)
+		}, sallyport.Deny, "no log entry"},
+		{"content altered", func(e *Evidence) { e.Subject.Content = "digest differs" }, sallyport.Deny, "digest differs"},
+		{"run failed", func(e *Evidence) { e.Run.Conclusion = "failure" }, sallyport.Deny, "not success"},
+		{"other workflow", func(e *Evidence) { e.Run.Workflow = ".github/workflows/evil.yml" }, sallyport.Deny, "the environment wants"},
+		{"off the protected branch", func(e *Evidence) { e.Run.OnProtected = false }, sallyport.Deny, "is not on refs/heads/main"},
+		{"member tier", func(e *Evidence) { e.Subject.Tier = sallyport.TierMember }, sallyport.Deny, "trust tier"},
+		{"malformed: unknown tier", func(e *Evidence) { e.Subject.Tier = "root" }, sallyport.Deny, "malformed"},
+		{"malformed: no builders", func(e *Evidence) { e.Expected.Builders = nil }, sallyport.Deny, "malformed"},
+		{"malformed: version", func(e *Evidence) { e.Version = 2 }, sallyport.Deny, "malformed"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			e := evidence()
+			c.change(&e)
+			doc, _, err := e.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := gates.Judge(t.Context(), DefaultGate(), doc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Decision != c.want || !strings.Contains(strings.Join(got.Reasons, "\n"), c.reason) {
+				t.Errorf("got %s %q, want %s because %q", got.Decision, got.Reasons, c.want, c.reason)
+			}
+			again, err := gates.Judge(t.Context(), DefaultGate(), doc)
+			if err != nil || strings.Join(again.Reasons, "\n") != strings.Join(got.Reasons, "\n") {
+				t.Errorf("a replay gave %q, %v; want the same as %q", again.Reasons, err, got.Reasons)
+			}
+		})
+	}
+}
+
+func TestGatesFailClosed(t *testing.T) {
+	t.Parallel()
+	gates, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, _, _ := evidence().Encode()
+	cases := []struct {
+		name, source string
+		invalid      bool
+		want         sallyport.Decision
+	}{
+		{"says nothing", "package sallyport.gate\nx := 1", false, sallyport.Deny},
+		{"another package", "package other\nallow := true", false, sallyport.Deny},
+		{"allow is text", "package sallyport.gate\nallow := \"yes\"", false, sallyport.Deny},
+		{"conflicting rules", "package sallyport.gate\nallow := true\nallow := false if input.version == 1\nreasons := {\"r\"}", false, sallyport.Deny},
+		{"reasons are numbers", "package sallyport.gate\nallow := true\nreasons := {1}", false, sallyport.Deny},
+		{"built-in fails", "package sallyport.gate\nallow if to_number(\"x\") == 1\nreasons := {\"r\"}", false, sallyport.Deny},
+		{"asks", "package sallyport.gate\nallow := true\nask := true\nreasons := {\"r\"}", false, sallyport.Ask},
+		{"allows", "package sallyport.gate\nallow := true\nreasons := {\"r\"}", false, sallyport.Allow},
+		{"syntax", "package sallyport.gate\nallow if", true, ""},
+		{"network", "package sallyport.gate\nallow if http.send({\"method\":\"GET\",\"url\":\"http://127.0.0.1\"}).status_code == 200", true, ""},
+		{"clock", "package sallyport.gate\nallow if time.now_ns() > 0", true, ""},
+		{"too large", "package sallyport.gate\n#" + strings.Repeat("x", maxPolicyBytes), true, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := gates.Judge(t.Context(), []byte(c.source), doc)
+			if c.invalid {
+				if sallyport.ErrorCode(err) != sallyport.CodeInvalid {
+					t.Fatalf("got %+v, %v; want an invalid gate", got, err)
+				}
+				return
+			}
+			if err != nil || got.Decision != c.want || len(got.Reasons) == 0 {
+				t.Errorf("got %+v, %v; want %s with a reason", got, err, c.want)
+			}
+		})
+	}
+}
+
+func FuzzJudge(f *testing.F) {
+	gates, err := New()
+	if err != nil {
+		f.Fatal(err)
+	}
+	doc, _, _ := evidence().Encode()
+	f.Add(doc)
+	f.Add([]byte(`{"version":1}`))
+	f.Add([]byte(`[[[[`))
+	f.Fuzz(func(t *testing.T, document []byte) {
+		got, err := gates.Judge(t.Context(), DefaultGate(), document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Decision == sallyport.Allow && !strings.Contains(string(document), "runDetails") {
+			t.Fatalf("allowed without provenance: %q", document)
+		}
+	})
+}
+
+func BenchmarkDefaultGate(b *testing.B) {
+	gates, err := New()
+	if err != nil {
+		b.Fatal(err)
+	}
+	doc, _, _ := evidence().Encode()
+	for b.Loop() {
+		if got, _ := gates.Judge(b.Context(), DefaultGate(), doc); got.Decision != sallyport.Allow {
+			b.Fatal(got.Reasons)
+		}
+	}
+}
