@@ -1,0 +1,326 @@
+// Package environment reads .sallyport/deploy.yaml: the environments to which a
+// project's releases go. It is pure: bytes in, specifications or positioned
+// diagnostics out. The engine calls it with the file as it stands on the
+// protected branch.
+//
+//	environments:
+//	  production:
+//	    artifact: hello                      # name of the artifact to deploy
+//	    workflow: .github/workflows/ci.yml   # that must have built it
+//	    port: 8080                           # where it listens, also in $PORT
+//	    command: [./hello, --verbose]        # default: the artifact's one file
+//	    env: {LOG_LEVEL: info}
+//	    listen: 127.0.0.1:8443               # default: a free loopback port, kept
+//	    drain: 10s
+//	    health: {path: /healthz, interval: 250ms, healthy: 3, startup: 30s, watch: 10s, max_errors: 3}
+package environment
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+// File is where the declarations stand in a repository.
+const File = ".sallyport/deploy.yaml"
+
+// Bounds of the file.
+const (
+	MaxBytes        = 64 << 10 // read by people
+	maxEnvironments = 50
+	maxCommand      = 64
+	maxEnv          = 200
+	maxText         = 4096
+	maxDepth        = 8
+)
+
+type document struct {
+	Environments yaml.Node `yaml:"environments"`
+}
+
+type declared struct {
+	Artifact string    `yaml:"artifact"`
+	Workflow string    `yaml:"workflow"`
+	Port     int       `yaml:"port"`
+	Command  []string  `yaml:"command"`
+	Env      yaml.Node `yaml:"env"`
+	Listen   string    `yaml:"listen"`
+	Drain    duration  `yaml:"drain"`
+	Health   health    `yaml:"health"`
+}
+
+type health struct {
+	Path      string   `yaml:"path"`
+	Interval  duration `yaml:"interval"`
+	Healthy   int      `yaml:"healthy"`
+	Startup   duration `yaml:"startup"`
+	Watch     duration `yaml:"watch"`
+	MaxErrors int      `yaml:"max_errors"`
+}
+
+type duration time.Duration
+
+func (d *duration) UnmarshalYAML(n *yaml.Node) error {
+	v, err := time.ParseDuration(n.Value)
+	if err != nil || v < 0 {
+		return &place{n, fmt.Sprintf("%.40q is not a duration; write for example 500ms, 10s or 2m", n.Value)}
+	}
+	*d = duration(v)
+	return nil
+}
+
+// place is an error at a node.
+type place struct {
+	node *yaml.Node
+	text string
+}
+
+func (p *place) Error() string { return fmt.Sprintf("line %d: %s", p.node.Line, p.text) }
+
+// Parse reads the file. With any diagnostic of severity error the
+// specifications must not be used.
+func Parse(src []byte) ([]sallyport.EnvironmentSpec, []sallyport.Diagnostic) {
+	if len(src) > MaxBytes {
+		return nil, diagnose(&place{&yaml.Node{Line: 1, Column: 1}, fmt.Sprintf("the file is larger than %d bytes", MaxBytes)})
+	}
+	root, err := load(src)
+	if err != nil {
+		return nil, diagnose(err)
+	}
+	var doc document
+	if err := decode(root, &doc); err != nil {
+		return nil, diagnose(err)
+	}
+	if doc.Environments.Kind != yaml.MappingNode {
+		return nil, diagnose(&place{at(&doc.Environments, root), "environments: a map of environment names is needed"})
+	}
+	var specs []sallyport.EnvironmentSpec
+	var diags []sallyport.Diagnostic
+	seen := make(map[string]bool)
+	pairs := doc.Environments.Content
+	if len(pairs)/2 > maxEnvironments {
+		return nil, diagnose(&place{&doc.Environments, fmt.Sprintf("more than %d environments", maxEnvironments)})
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		spec, err := parseOne(pairs[i], pairs[i+1], seen)
+		if err != nil {
+			diags = append(diags, diagnose(err)...)
+			continue
+		}
+		specs = append(specs, spec)
+	}
+	return specs, diags
+}
+
+func at(n, fallback *yaml.Node) *yaml.Node {
+	if n.Line > 0 {
+		return n
+	}
+	return fallback
+}
+
+func load(src []byte) (*yaml.Node, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(src))
+	var root, more yaml.Node
+	if err := dec.Decode(&root); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, &place{&yaml.Node{Line: 1, Column: 1}, "the file is empty; declare environments:"}
+		}
+		return nil, err
+	}
+	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, &place{at(&more, &yaml.Node{Line: 1, Column: 1}), "one document is allowed"}
+	}
+	if err := plain(&root, 0); err != nil {
+		return nil, err
+	}
+	return root.Content[0], nil
+}
+
+// plain refuses aliases and depth: this file needs neither.
+func plain(n *yaml.Node, depth int) error {
+	if n.Kind == yaml.AliasNode || n.Anchor != "" {
+		return &place{n, "anchors and aliases are not allowed here; write the value out"}
+	}
+	if depth > maxDepth {
+		return &place{n, "nested too deeply"}
+	}
+	for _, c := range n.Content {
+		if err := plain(c, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decode is strict: an unknown or repeated key is an error with its line.
+func decode(n *yaml.Node, into any) error {
+	if n.Kind != yaml.MappingNode {
+		return &place{n, "a map is needed"}
+	}
+	b, err := yaml.Marshal(n)
+	if err != nil {
+		return &place{n, "cannot be read"}
+	}
+	strict := yaml.NewDecoder(bytes.NewReader(b))
+	strict.KnownFields(true)
+	if err := strict.Decode(into); err != nil {
+		var te *yaml.TypeError
+		if errors.As(err, &te) && len(te.Errors) > 0 {
+			return relocate(n, te.Errors[0])
+		}
+	}
+	return n.Decode(into)
+}
+
+var unknownField = regexp.MustCompile(`field (\S+) not found`)
+
+// relocate finds the node that a strict decoding of its re-encoded map complained about.
+func relocate(n *yaml.Node, text string) error {
+	if m := unknownField.FindStringSubmatch(text); m != nil {
+		if k := key(n, m[1]); k != nil {
+			return &place{k, fmt.Sprintf("unknown key %q", m[1])}
+		}
+		return &place{n, fmt.Sprintf("unknown key %q", m[1])}
+	}
+	if _, rest, ok := strings.Cut(text, ": "); ok {
+		text = rest
+	}
+	return &place{n, text}
+}
+
+func key(n *yaml.Node, name string) *yaml.Node {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Kind == yaml.MappingNode && n.Content[i].Value == name {
+			return n.Content[i]
+		}
+		if k := key(n.Content[i+1], name); k != nil {
+			return k
+		}
+	}
+	return nil
+}
+
+func parseOne(nameNode, body *yaml.Node, seen map[string]bool) (sallyport.EnvironmentSpec, error) {
+	name := nameNode.Value
+	if err := sallyport.ValidName("environment", name); err != nil {
+		return sallyport.EnvironmentSpec{}, &place{nameNode, err.Error()}
+	}
+	if seen[name] {
+		return sallyport.EnvironmentSpec{}, &place{nameNode, fmt.Sprintf("environment %q stands twice", name)}
+	}
+	seen[name] = true
+	d := declared{
+		Drain: duration(10 * time.Second),
+		Health: health{Path: "/", Interval: duration(250 * time.Millisecond), Healthy: 3, Startup: duration(30 * time.Second),
+			Watch: duration(10 * time.Second), MaxErrors: 3},
+	}
+	if err := decode(body, &d); err != nil {
+		return sallyport.EnvironmentSpec{}, err
+	}
+	env, err := variables(&d.Env)
+	if err != nil {
+		return sallyport.EnvironmentSpec{}, err
+	}
+	spec := sallyport.EnvironmentSpec{
+		Name: name, Artifact: d.Artifact, Workflow: d.Workflow, Command: d.Command, Env: env, Port: d.Port, Listen: d.Listen,
+		Drain: time.Duration(d.Drain),
+		Health: sallyport.HealthSpec{Path: d.Health.Path, Interval: time.Duration(d.Health.Interval), Healthy: d.Health.Healthy,
+			Startup: time.Duration(d.Health.Startup), Watch: time.Duration(d.Health.Watch), MaxErrors: d.Health.MaxErrors},
+	}
+	if err := check(spec); err != "" {
+		return spec, &place{nameNode, fmt.Sprintf("environment %s: %s", name, err)}
+	}
+	return spec, nil
+}
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+
+func variables(n *yaml.Node) ([]sallyport.EnvVar, error) {
+	if n.Kind == 0 {
+		return nil, nil
+	}
+	if n.Kind != yaml.MappingNode || len(n.Content)/2 > maxEnv {
+		return nil, &place{n, fmt.Sprintf("env: a map of at most %d variables is needed", maxEnv)}
+	}
+	var vars []sallyport.EnvVar
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		switch {
+		case !envName.MatchString(k.Value):
+			return nil, &place{k, fmt.Sprintf("%.80q is not a variable's name", k.Value)}
+		case k.Value == "PORT":
+			return nil, &place{k, "PORT is set from port:"}
+		case v.Kind != yaml.ScalarNode || len(v.Value) > maxText || strings.ContainsRune(v.Value, 0):
+			return nil, &place{v, fmt.Sprintf("the value of %s must be text of at most %d bytes", k.Value, maxText)}
+		}
+		vars = append(vars, sallyport.EnvVar{Name: k.Value, Value: v.Value})
+	}
+	return vars, nil
+}
+
+// check says what is wrong with a specification, "" for nothing.
+func check(s sallyport.EnvironmentSpec) string {
+	h := s.Health
+	switch {
+	case s.Artifact == "" || len(s.Artifact) > 256:
+		return "artifact: the name of the artifact to deploy is needed"
+	case !strings.HasPrefix(s.Workflow, ".github/workflows/") || path.Clean(s.Workflow) != s.Workflow:
+		return "workflow: the path of the workflow that builds it is needed, as .github/workflows/ci.yml"
+	case s.Port < 1 || s.Port > 65535:
+		return "port: the port on which the service listens is needed, from 1 to 65535"
+	case len(s.Command) > maxCommand:
+		return fmt.Sprintf("command: more than %d words", maxCommand)
+	case !strings.HasPrefix(h.Path, "/") || len(h.Path) > 1024 || strings.ContainsAny(h.Path, " \r\n"):
+		return "health.path must begin with / and have no spaces"
+	case h.Interval < 50*time.Millisecond || h.Interval > time.Minute:
+		return "health.interval must be from 50ms to 1m"
+	case h.Healthy < 1 || h.Healthy > 100:
+		return "health.healthy must be from 1 to 100"
+	case h.Startup < time.Second || h.Startup > 15*time.Minute:
+		return "health.startup must be from 1s to 15m"
+	case h.Watch < 0 || h.Watch > 24*time.Hour:
+		return "health.watch must be at most 24h"
+	case h.MaxErrors < 1 || h.MaxErrors > 1000:
+		return "health.max_errors must be from 1 to 1000"
+	case s.Drain > 10*time.Minute:
+		return "drain must be at most 10m"
+	}
+	for _, w := range s.Command {
+		if w == "" || len(w) > maxText || strings.ContainsRune(w, 0) {
+			return "command: every word must be text of 1 to " + strconv.Itoa(maxText) + " bytes"
+		}
+	}
+	if s.Listen != "" {
+		a, err := netip.ParseAddrPort(s.Listen)
+		if err != nil || !a.Addr().IsLoopback() {
+			return "listen must be a loopback address with a port, as 127.0.0.1:8080; put a TLS terminator in front of it"
+		}
+	}
+	return ""
+}
+
+func diagnose(err error) []sallyport.Diagnostic {
+	d := sallyport.Diagnostic{File: File, Severity: "error", Pos: sallyport.Pos{Line: 1, Col: 1}, Message: err.Error()}
+	var p *place
+	if errors.As(err, &p) {
+		d.Pos, d.Message = sallyport.Pos{Line: p.node.Line, Col: p.node.Column}, p.text
+	} else if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+		d.Pos.Line, _ = strconv.Atoi(m[1])
+		d.Message = m[2]
+	}
+	return []sallyport.Diagnostic{d}
+}
+
+var yamlLine = regexp.MustCompile(`(?s)line (\d+): (.*)`)

@@ -1,0 +1,93 @@
+package environment
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	specs, diags := Parse([]byte(`environments:
+  staging:
+    artifact: hello
+    workflow: .github/workflows/ci.yml
+    port: 8080
+  production:
+    artifact: hello
+    workflow: .github/workflows/ci.yml
+    command: [./hello, -v]
+    env: {LEVEL: info, N: 3}
+    port: 9090
+    listen: 127.0.0.1:8443
+    drain: 2s
+    health: {path: /healthz, interval: 100ms, healthy: 1, startup: 5s, watch: 1s, max_errors: 2}
+`))
+	if len(diags) > 0 || len(specs) != 2 {
+		t.Fatalf("got %v, %v", specs, diags)
+	}
+	if s := specs[0]; s.Name != "staging" || s.Health.Path != "/" || s.Health.Healthy != 3 || s.Drain != 10*time.Second {
+		t.Errorf("defaults: %+v", s)
+	}
+	if s := specs[1]; s.Env[1].Name != "N" || s.Env[1].Value != "3" || s.Health.Watch != time.Second || s.Command[1] != "-v" {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	t.Parallel()
+	one := func(extra string) string {
+		return "environments:\n  prod:\n    artifact: a\n    workflow: .github/workflows/ci.yml\n    port: 80\n" + extra
+	}
+	cases := []struct{ name, src, want string }{
+		{"empty", "", "1:1: the file is empty"},
+		{"not yaml", "environments: [", "did not find"},
+		{"no map", "environments: 3", "a map of environment names"},
+		{"unknown top key", "enviroments: {}\n", `1:1: unknown key "enviroments"`},
+		{"unknown key", one("    colour: red\n"), `6:5: unknown key "colour"`},
+		{"unknown health key", one("    health: {pth: /}\n"), `6:14: unknown key "pth"`},
+		{"bad name", "environments: {Prod: {}}", "not a valid name"},
+		{"twice", one("  prod:\n    artifact: b\n"), ""},
+		{"no artifact", "environments: {prod: {port: 1}}", "artifact:"},
+		{"bad port", "environments: {prod: {artifact: a, workflow: .github/workflows/x.yml, port: 99999}}", "port:"},
+		{"port is text", "environments: {prod: {artifact: a, workflow: .github/workflows/x.yml, port: web}}", "cannot unmarshal"},
+		{"workflow elsewhere", "environments: {prod: {artifact: a, workflow: ../ci.yml, port: 1}}", "workflow:"},
+		{"duration", one("    drain: soon\n"), `"soon" is not a duration`},
+		{"negative duration", one("    drain: -1s\n"), "not a duration"},
+		{"public listen", one("    listen: 0.0.0.0:80\n"), "loopback"},
+		{"PORT", one("    env: {PORT: 1}\n"), "set from port"},
+		{"variable name", one("    env: {A-B: 1}\n"), "not a variable's name"},
+		{"alias", "a: &x 1\nenvironments: *x", "anchors and aliases"},
+		{"deep", "environments: " + strings.Repeat("[", 50) + strings.Repeat("]", 50), "nested too deeply"},
+		{"two documents", one("---\n{}\n"), "one document"},
+		{"large", strings.Repeat("#", MaxBytes+1), "larger than"},
+		{"health path", one("    health: {path: healthz}\n"), "must begin with /"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, diags := Parse([]byte(c.src))
+			if len(diags) == 0 {
+				t.Fatal("got no diagnostic")
+			}
+			if got := diags[0].String(); !strings.Contains(got, c.want) || !strings.HasPrefix(got, File) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("environments: {prod: {artifact: a, workflow: .github/workflows/x.yml, port: 1}}"))
+	f.Add([]byte("a: &x [*x]"))
+	f.Fuzz(func(t *testing.T, src []byte) {
+		specs, diags := Parse(src)
+		if len(diags) == 0 {
+			for _, s := range specs {
+				if why := check(s); why != "" {
+					t.Fatalf("accepted %+v: %s", s, why)
+				}
+			}
+		}
+	})
+}
