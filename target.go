@@ -57,3 +57,47 @@ type Instance struct {
 	Exit       string       `json:"exit,omitempty"` // how it ended
 	Isolation  Isolation    `json:"isolation"`
 }
+
+// Files in a release's directory, by which a target and the release host that
+// it started speak. All but the output are replaced atomically.
+const (
+	ReleaseSpecFile   = "spec.json"  // ReleaseSpec, written by the target
+	ReleaseStateFile  = "state.json" // ReleaseState, written by the host
+	ReleaseOutputFile = "output.log" // what the release wrote; older output in .1
+	// ReleaseLockFile is held with an exclusive flock(2) for as long as the host
+	// lives: whoever gets the lock knows that it is gone, whatever the state says.
+	ReleaseLockFile = "lock"
+)
+
+// ReleaseSpec asks a release host, a process of the yard, to run one release
+// in a room of its own until it is told to stop.
+type ReleaseSpec struct {
+	Deployment DeploymentID  `json:"deployment"`
+	Room       RoomSpec      `json:"room"` // Room.ID is a prefix: the host makes it unique for each start
+	Argv       []string      `json:"argv"`
+	Env        []EnvVar      `json:"env"`
+	Dir        string        `json:"dir"`
+	Grace      time.Duration `json:"grace"` // from SIGTERM to SIGKILL
+}
+
+// ReleasePhase is where a release host stands.
+type ReleasePhase string
+
+const (
+	ReleaseStarting ReleasePhase = "starting" // makes the room
+	ReleaseRunning  ReleasePhase = "running"
+	ReleaseEnded    ReleasePhase = "ended" // final; the room is gone
+)
+
+// ReleaseState is what a release host says about its release. It is true only
+// while the host holds the lock, or when Phase is ReleaseEnded.
+type ReleaseState struct {
+	Phase     ReleasePhase `json:"phase"`
+	PID       int          `json:"pid"` // of the host
+	StartedAt time.Time    `json:"started_at"`
+	EndedAt   time.Time    `json:"ended_at,omitzero"`
+	Exit      string       `json:"exit,omitempty"` // how it ended, one line
+	Code      Code         `json:"code,omitempty"` // set when it could not be started
+	Hint      string       `json:"hint,omitempty"`
+	Isolation Isolation    `json:"isolation"`
+}
