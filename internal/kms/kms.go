@@ -1,0 +1,72 @@
+// Package kms holds the installation's keys behind sallyport.KMS.
+//
+// File keeps them in a directory of the host: signing keys as PKCS#8, the
+// sealing key as a Tink keyset, one file a key, readable by the service's user
+// alone. The files are deliberately not encrypted: whatever could open them
+// would have to lie beside them. The directory is therefore the secret, and
+// whoever can read it, or is root on the control plane, holds every key.
+//
+// It is used by the daemon, which hands out signers; nothing under yard/ may
+// import it.
+package kms
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"fmt"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+// MaxPlain bounds what Seal takes: keys and small credentials. Content is
+// sealed by its own data key.
+const MaxPlain = 64 << 10
+
+// kind is the algorithm of a signing key.
+type kind int
+
+const (
+	ecdsaP256 kind = iota + 1
+	ed25519Key
+)
+
+// signingKeys lists the signing keys of an installation and their algorithms:
+// RFC 6962 and Sigstore clients want ECDSA, witnesses of logs want Ed25519.
+var signingKeys = [...]struct {
+	id   sallyport.KeyID
+	kind kind
+}{
+	{sallyport.KeyCA, ecdsaP256},
+	{sallyport.KeyIssuer, ecdsaP256},
+	{sallyport.KeySCT, ecdsaP256},
+	{sallyport.KeyTSA, ecdsaP256},
+	{sallyport.KeySigLog, ed25519Key},
+	{sallyport.KeyAudit, ed25519Key},
+}
+
+func generate(k kind) (crypto.Signer, error) {
+	switch k {
+	case ecdsaP256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case ed25519Key:
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	default:
+		return nil, fmt.Errorf("unknown kind of key %d", k)
+	}
+}
+
+// fits reports whether the key is of the kind that its use demands.
+func (k kind) fits(s crypto.Signer) bool {
+	switch key := s.(type) {
+	case *ecdsa.PrivateKey:
+		return k == ecdsaP256 && key.Curve == elliptic.P256()
+	case ed25519.PrivateKey:
+		return k == ed25519Key
+	default:
+		return false
+	}
+}
