@@ -1,11 +1,6 @@
 package workflow
 
-import (
-	"encoding/json"
-	"math"
-	"strconv"
-	"strings"
-)
+import "math"
 
 // Kind is the type of a Value.
 type Kind string
@@ -276,58 +271,4 @@ func (v Value) inherit(part Value) Value {
 		part.tainted = true
 	}
 	return part
-}
-
-// MarshalJSON returns the value as compact JSON with entries in order. NaN and
-// the infinities, which JSON lacks, become strings.
-func (v Value) MarshalJSON() ([]byte, error) { return appendJSON(nil, v), nil }
-
-func appendJSON(b []byte, v Value) []byte {
-	switch v.kind {
-	case KindBool:
-		return strconv.AppendBool(b, v.num != 0)
-	case KindNumber:
-		return appendJSONNumber(b, v.num)
-	case KindString:
-		return appendJSONString(b, v.str)
-	case KindArray:
-		b = append(b, '[')
-		for i, x := range v.arr.items {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendJSON(b, x)
-		}
-		return append(b, ']')
-	case KindObject:
-		b = append(b, '{')
-		for i, k := range v.obj.keys {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendJSONString(b, k)
-			b = append(b, ':')
-			b = appendJSON(b, v.obj.vals[i])
-		}
-		return append(b, '}')
-	}
-	return append(b, "null"...)
-}
-
-func appendJSONNumber(b []byte, f float64) []byte {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return appendJSONString(b, formatNumber(f))
-	}
-	return append(b, formatNumber(f)...)
-}
-
-// appendJSONString appends s quoted as JSON without escaping what HTML would need.
-func appendJSONString(b []byte, s string) []byte {
-	var sb strings.Builder
-	enc := json.NewEncoder(&sb)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil { // a string always encodes
-		panic(err)
-	}
-	return append(b, strings.TrimSuffix(sb.String(), "\n")...)
 }

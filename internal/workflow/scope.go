@@ -1,0 +1,344 @@
+package workflow
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+)
+
+// Status is what the status functions answer: success(), failure() and
+// cancelled() of the job so far, or of the jobs it needs.
+type Status struct{ Success, Failure, Cancelled bool }
+
+// EvalError is an expression that could not be parsed or evaluated.
+type EvalError struct {
+	Pos     sallyport.Pos // of the scalar that holds the expression; zero if unknown
+	Expr    string        // the scalar as written
+	Offset  int           // byte of Expr at which the error was found
+	Message string
+}
+
+func (e *EvalError) Error() string {
+	if e.Pos.Line == 0 {
+		return fmt.Sprintf("%s (at %d in %s)", e.Message, e.Offset+1, quote(e.Expr))
+	}
+	return fmt.Sprintf("line %d, column %d: %s", e.Pos.Line, e.Pos.Col, e.Message)
+}
+
+// Unwrap returns the error as one of the user's making.
+func (e *EvalError) Unwrap() error {
+	return &sallyport.Error{Code: sallyport.CodeInvalid, Message: e.Error()}
+}
+
+// Scope is what expressions are evaluated in: contexts, the status functions
+// and hashFiles. It is not safe for concurrent use while it is being changed.
+type Scope struct {
+	contexts  map[string]Value
+	status    Status
+	hashFiles func(patterns []string) (string, error)
+}
+
+// NewScope returns a scope with contexts by name, each a JSON object. What
+// outsiders write in the github context is marked as tainted. A context that
+// is not given is null.
+func NewScope(contexts map[string]json.RawMessage) (*Scope, error) {
+	s := &Scope{contexts: make(map[string]Value, len(contexts)+4), status: Status{Success: true}}
+	for name, raw := range contexts {
+		v, err := FromJSON(raw)
+		if err != nil {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "read context %.40q: %v", name, err)
+		}
+		if foldCase(name) == "github" {
+			v = taintGitHub(v)
+		}
+		s.Set(name, v)
+	}
+	return s, nil
+}
+
+// Clone returns a copy that may be changed without changing s.
+func (s *Scope) Clone() *Scope {
+	c := *s
+	c.contexts = maps.Clone(s.contexts)
+	return &c
+}
+
+// Set sets a context. The env context is made case-sensitive.
+func (s *Scope) Set(name string, v Value) {
+	name = foldCase(name)
+	if name == "env" && v.kind == KindObject && !v.obj.exact {
+		exact := EnvObject(v.Entries()...)
+		exact.tainted = v.tainted
+		v = exact
+	}
+	s.contexts[name] = v
+}
+
+// Get returns a context, null if it is not set.
+func (s *Scope) Get(name string) Value { return s.contexts[foldCase(name)] }
+
+// SetStatus sets what the status functions answer. A new scope is successful.
+func (s *Scope) SetStatus(st Status) { s.status = st }
+
+// SetHashFiles sets the implementation of hashFiles(); without one it is an
+// error to call it.
+func (s *Scope) SetHashFiles(f func(patterns []string) (string, error)) { s.hashFiles = f }
+
+// known reports whether an expression may name the context.
+func (s *Scope) known(context string) bool {
+	_, ok := s.contexts[context]
+	return ok || slices.Contains(contextNames, context)
+}
+
+// Eval evaluates one expression, written without ${{ }}.
+func Eval(expr string, s *Scope) (Value, error) {
+	t := sallyport.Template{Text: expr}
+	n, perr := parseExpr(expr, s.known)
+	if perr != nil {
+		return Null, evalError(t, perr)
+	}
+	e := evaluator{scope: s}
+	v, perr := e.eval(n)
+	if perr != nil {
+		return Null, evalError(t, perr)
+	}
+	return v, nil
+}
+
+func evalError(t sallyport.Template, err *exprError) error {
+	return &EvalError{Pos: t.Pos, Expr: t.Text, Offset: err.pos, Message: err.msg}
+}
+
+// Text returns the template with its expressions replaced by their values as
+// text, and whether any of them was tainted.
+func (s *Scope) Text(t sallyport.Template) (text string, tainted bool, err error) {
+	if !isExpr(t.Text) {
+		return t.Text, false, nil
+	}
+	v, err := s.Value(t)
+	return v.String(), v.Tainted(), err
+}
+
+// Value returns the value of a template: of the type of the expression if it
+// is exactly one ${{ }}, else a string.
+func (s *Scope) Value(t sallyport.Template) (Value, error) {
+	if !isExpr(t.Text) {
+		return String(t.Text), nil
+	}
+	segs, perr := parseTemplate(t.Text, s.known)
+	if perr != nil {
+		return Null, evalError(t, perr)
+	}
+	v, perr := s.join(segs)
+	if perr != nil {
+		return Null, evalError(t, perr)
+	}
+	return v, nil
+}
+
+// join evaluates the segments of one template.
+func (s *Scope) join(segs []segment) (Value, *exprError) {
+	e := evaluator{scope: s}
+	if len(segs) == 1 && segs[0].expr != nil {
+		return e.eval(segs[0].expr)
+	}
+	var b strings.Builder
+	tainted := false
+	for _, seg := range segs {
+		if seg.expr == nil {
+			b.WriteString(seg.text)
+			continue
+		}
+		v, err := e.eval(seg.expr)
+		if err != nil {
+			return Null, err
+		}
+		tainted = tainted || v.Tainted()
+		text := v.String()
+		if err := e.spend(seg.off, 1, len(text)); err != nil {
+			return Null, err
+		}
+		b.WriteString(text)
+	}
+	v := String(b.String())
+	v.tainted = tainted
+	return v, nil
+}
+
+// Tree evaluates a tree deep. A sequence's item that is one ${{ }} with an
+// array as its value stands for the elements of that array; a map's entry with
+// the key ${{ insert }} stands for the entries of its value.
+func (s *Scope) Tree(t sallyport.Tree) (Value, error) {
+	switch t.Kind {
+	case sallyport.TreeAbsent, sallyport.TreeNull:
+		return Null, nil
+	case sallyport.TreeBool:
+		return Bool(t.Text == "true"), nil
+	case sallyport.TreeNumber:
+		return Number(treeNumber(t.Text)), nil
+	case sallyport.TreeString:
+		return s.Value(sallyport.Template{Text: t.Text, Pos: t.Pos})
+	case sallyport.TreeSeq:
+		var items []Value
+		for _, it := range t.Items {
+			v, err := s.Tree(it)
+			if err != nil {
+				return Null, err
+			}
+			if it.Kind == sallyport.TreeString && v.kind == KindArray {
+				items = append(items, v.Items()...)
+			} else {
+				items = append(items, v)
+			}
+		}
+		return Array(items...), nil
+	case sallyport.TreeMap:
+		entries, err := s.pairs(t)
+		if err != nil {
+			return Null, err
+		}
+		return Object(entries...), nil
+	}
+	return Null, fmt.Errorf("unknown kind of tree %q", t.Kind)
+}
+
+// pairs evaluates the entries of a map.
+func (s *Scope) pairs(t sallyport.Tree) ([]Entry, error) {
+	out := make([]Entry, 0, len(t.Pairs))
+	for _, p := range t.Pairs {
+		if isInsert(p.Key.Text) {
+			v, err := s.Tree(p.Value)
+			if err != nil {
+				return nil, err
+			}
+			if v.Kind() != KindObject {
+				return nil, evalError(p.Key, exprErrorf(0, "${{ insert }} needs a mapping, not %s", article(v.Kind())))
+			}
+			out = append(out, v.Entries()...)
+			continue
+		}
+		k, _, err := s.Text(p.Key)
+		if err != nil {
+			return nil, err
+		}
+		v, err := s.Tree(p.Value)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Entry{Key: k, Value: v})
+	}
+	return out, nil
+}
+
+// treeNumber reads the number of a tree, which is in YAML's canonical form.
+func treeNumber(text string) float64 { return parseNumber(text) }
+
+// Var is a name with a value: an environment variable, an input, an output.
+type Var struct {
+	Name, Value string
+	Tainted     bool
+}
+
+// Vars evaluates an env, with or outputs block: a map, or one ${{ }} with an
+// object as its value. The values are text; the order is that of the file, and
+// of two entries of one name the later wins.
+func (s *Scope) Vars(t sallyport.Tree) ([]Var, error) {
+	at := sallyport.Template{Text: t.Text, Pos: t.Pos}
+	var entries []Entry
+	switch t.Kind {
+	case sallyport.TreeAbsent, sallyport.TreeNull:
+		return nil, nil
+	case sallyport.TreeMap:
+		var err error
+		if entries, err = s.pairs(t); err != nil {
+			return nil, err
+		}
+	default:
+		v, err := s.Tree(t)
+		if err != nil {
+			return nil, err
+		}
+		if v.Kind() != KindObject {
+			return nil, evalError(at, exprErrorf(0, "a mapping of names to values was expected, not %s", article(v.Kind())))
+		}
+		entries = v.Entries()
+	}
+	out := make([]Var, 0, len(entries))
+	index := make(map[string]int, len(entries))
+	for i, e := range entries {
+		if !primitive(e.Value) {
+			if t.Kind == sallyport.TreeMap && i < len(t.Pairs) {
+				at = t.Pairs[i].Key
+			}
+			return nil, evalError(at, exprErrorf(0, "the value of %s is %s; text is needed: use toJSON()", quote(e.Key), article(e.Value.Kind())))
+		}
+		v := Var{Name: e.Key, Value: e.Value.String(), Tainted: e.Value.Tainted()}
+		if j, ok := index[e.Key]; ok {
+			out[j] = v
+			continue
+		}
+		index[e.Key] = len(out)
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// Condition evaluates an if, written with or without ${{ }}. Without a status
+// function in it, it is true only after success; an absent one is success().
+func (s *Scope) Condition(t sallyport.Template) (bool, error) {
+	segs, perr := parseCondition(t.Text, s.known)
+	if perr != nil {
+		return false, evalError(t, perr)
+	}
+	if !slices.ContainsFunc(segs, func(g segment) bool { return g.expr != nil && g.expr.callsStatus() }) && !s.status.Success {
+		return false, nil
+	}
+	if segs == nil {
+		return true, nil
+	}
+	v, perr := s.join(segs)
+	if perr != nil {
+		return false, evalError(t, perr)
+	}
+	return v.Truthy(), nil
+}
+
+// Bool evaluates a template that must be a boolean; def if it is absent.
+func (s *Scope) Bool(t sallyport.Template, def bool) (bool, error) {
+	if t.IsZero() {
+		return def, nil
+	}
+	v, err := s.Value(t)
+	if err != nil {
+		return def, err
+	}
+	if v.Kind() == KindString && !isExpr(t.Text) && (v.str == "true" || v.str == "false") {
+		return v.str == "true", nil
+	}
+	if v.Kind() != KindBool {
+		return def, evalError(t, exprErrorf(0, "true or false was expected, not %s %s: use fromJSON() to turn text into a boolean", article(v.Kind()), quote(v.String())))
+	}
+	return v.Truthy(), nil
+}
+
+// Number evaluates a template that must be a number; def if it is absent.
+func (s *Scope) Number(t sallyport.Template, def float64) (float64, error) {
+	if t.IsZero() {
+		return def, nil
+	}
+	v, err := s.Value(t)
+	if err != nil {
+		return def, err
+	}
+	if v.Kind() == KindString && !isExpr(t.Text) && isDecimal(v.str) {
+		return v.Float(), nil
+	}
+	if v.Kind() != KindNumber {
+		return def, evalError(t, exprErrorf(0, "a number was expected, not %s %s: use fromJSON() to turn text into a number", article(v.Kind()), quote(v.String())))
+	}
+	return v.num, nil
+}
