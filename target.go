@@ -64,8 +64,8 @@ const (
 	ReleaseSpecFile   = "spec.json"  // ReleaseSpec, written by the target
 	ReleaseStateFile  = "state.json" // ReleaseState, written by the host
 	ReleaseOutputFile = "output.log" // what the release wrote; older output in .1
-	// ReleaseLockFile is held with an exclusive flock(2) for as long as the host
-	// lives: whoever gets the lock knows that it is gone, whatever the state says.
+	// ReleaseLockFile is locked (F_OFD_SETLK, fcntl(2)) for as long as the host
+	// lives: without the lock it is gone, whatever the state says.
 	ReleaseLockFile = "lock"
 )
 
