@@ -1,0 +1,202 @@
+package rpc
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+// The arguments of calls. A field's tag says where it travels; Body is JSON.
+type (
+	// Nothing is the In of a call without arguments.
+	Nothing struct{}
+
+	ByProject struct {
+		Project string `path:"project" maxLength:"64" doc:"Name or id of the project"`
+	}
+	ByRun struct {
+		Run sallyport.RunID `path:"run" maxLength:"36"`
+	}
+	ByArtifact struct {
+		Artifact sallyport.ArtifactID `path:"artifact" maxLength:"36"`
+	}
+	ByStatement struct {
+		Statement sallyport.StatementID `path:"statement" maxLength:"36"`
+	}
+	ByVerdict struct {
+		Verdict sallyport.VerdictID `path:"verdict" maxLength:"36"`
+	}
+	ByDeployment struct {
+		Deployment sallyport.DeploymentID `path:"deployment" maxLength:"36"`
+	}
+	ByToken struct {
+		Token sallyport.TokenID `path:"token" maxLength:"36"`
+	}
+	ByDigest struct {
+		ByProject
+		Digest sallyport.Digest `query:"digest" required:"true" maxLength:"80" doc:"sha256:…"`
+	}
+	Paged struct {
+		Before string `query:"before" maxLength:"64" doc:"Go on below this id"`
+		Limit  int    `query:"limit" minimum:"0" maximum:"200" doc:"At most so many; 0 means 50"`
+	}
+
+	CreateProjectIn struct {
+		Body struct {
+			Name          string `json:"name" maxLength:"64"`
+			DefaultBranch string `json:"default_branch" maxLength:"256"`
+		}
+	}
+	UpdatesIn struct {
+		ByProject
+		Body struct {
+			Updates []sallyport.RefUpdate `json:"updates" maxItems:"2000"`
+		}
+	}
+	RunsIn struct {
+		Project sallyport.ProjectID `query:"project" maxLength:"64" doc:"Name or id of the project"`
+		Push    sallyport.PushID    `query:"push" maxLength:"36"`
+		Status  sallyport.Status    `query:"status" maxLength:"32"`
+		Paged
+	}
+	LogIn struct {
+		Job    sallyport.JobID `path:"job" maxLength:"36"`
+		Offset int64           `query:"offset" minimum:"0" doc:"Byte of the encoded log to read from"`
+		Max    int             `query:"max" minimum:"0" maximum:"4194304" doc:"At most so many bytes; 0 means 1 MiB"`
+		Wait   int64           `query:"wait_ms" minimum:"0" maximum:"50000" doc:"How long to wait for more, in milliseconds"`
+	}
+	DispatchIn struct {
+		ByProject
+		Body struct {
+			Workflow string          `json:"workflow" maxLength:"512"`
+			Ref      string          `json:"ref" maxLength:"512"`
+			Inputs   json.RawMessage `json:"inputs,omitempty" doc:"A JSON object"`
+		}
+	}
+	FindArtifactIn struct {
+		ByRun
+		Name string `query:"name" required:"true" maxLength:"256"`
+	}
+	ReplayIn struct {
+		ByVerdict
+		Body struct {
+			Policy string `json:"policy,omitempty" doc:"The policy's source; empty for the one it was decided with"`
+		}
+	}
+	ToEnvironmentIn struct {
+		ByArtifact
+		Body struct {
+			Environment string `json:"environment" maxLength:"64"`
+		}
+	}
+	ProjectPageIn struct {
+		ByProject
+		Paged
+	}
+	DeploymentsIn struct {
+		ByProject
+		Environment string `query:"environment" maxLength:"64"`
+		Paged
+	}
+	RollbackIn struct {
+		ByProject
+		Body struct {
+			Environment string `json:"environment" maxLength:"64"`
+			Reason      string `json:"reason" maxLength:"1024"`
+		}
+	}
+	RecordsIn struct {
+		Actor  string `query:"actor" maxLength:"256"`
+		Action string `query:"action" maxLength:"256" doc:"Beginning of the action"`
+		Object string `query:"object" maxLength:"256"`
+		Before int64  `query:"before" minimum:"0" doc:"Go on below this sequence number"`
+		Limit  int    `query:"limit" minimum:"0" maximum:"200"`
+	}
+	CredentialIn struct {
+		Body struct {
+			Kind  string `json:"kind,omitempty" maxLength:"32"`
+			Value string `json:"value" maxLength:"512"`
+		}
+	}
+	CreateTokenIn struct {
+		Body struct {
+			Name       string              `json:"name" maxLength:"128"`
+			Kind       string              `json:"kind" maxLength:"32"`
+			Principal  sallyport.Principal `json:"principal"`
+			TTLSeconds int64               `json:"ttl_seconds" minimum:"1"`
+		}
+	}
+	DeniedIn struct {
+		Body struct {
+			What string `json:"what" maxLength:"256"`
+			Why  string `json:"why" maxLength:"1024"`
+		}
+	}
+	IdentityIn struct {
+		Project  string `query:"project" required:"true" maxLength:"64"`
+		Workflow string `query:"workflow" required:"true" maxLength:"512"`
+		Ref      string `query:"ref" required:"true" maxLength:"512"`
+	}
+)
+
+// The services' calls, in the order of the interfaces.
+var (
+	CreateProject = post[CreateProjectIn, sallyport.Project]("create-project", "/projects", "Create a project and its repository")
+	GetProject    = get[ByProject, sallyport.Project]("get-project", "/projects/{project}", "Find a project")
+	ListProjects  = get[Nothing, List[sallyport.Project]]("list-projects", "/projects", "List the projects")
+	Pushing       = post[UpdatesIn, None]("judge-push", "/projects/{project}/pushing", "Judge ref updates before git carries them out")
+	Pushed        = post[UpdatesIn, List[sallyport.Push]]("record-push", "/projects/{project}/pushed", "Record ref updates that git carried out")
+	Reading       = post[ByProject, None]("judge-fetch", "/projects/{project}/reading", "Judge a fetch of the repository")
+
+	ListRuns  = get[RunsIn, List[sallyport.Run]]("list-runs", "/runs", "List runs")
+	GetRun    = get[ByRun, RunAndJobs]("get-run", "/runs/{run}", "Show a run and its jobs")
+	GetPlan   = get[ByRun, sallyport.Plan]("get-plan", "/runs/{run}/plan", "Show the plan of a run")
+	CancelRun = post[ByRun, None]("cancel-run", "/runs/{run}/cancel", "Cancel a run")
+	Dispatch  = post[DispatchIn, List[sallyport.Run]]("dispatch", "/projects/{project}/dispatches", "Start a workflow by hand")
+	WaitRun   = get[ByRun, Change]("wait-run", "/runs/{run}/wait", "Wait until something about a run changes, at most 50 s")
+
+	ListArtifacts  = get[ByRun, List[sallyport.Artifact]]("list-artifacts", "/runs/{run}/artifacts", "List the artifacts of a run")
+	GetArtifact    = get[ByArtifact, sallyport.Artifact]("get-artifact", "/artifacts/{artifact}", "Show an artifact")
+	FindArtifact   = get[FindArtifactIn, sallyport.Artifact]("find-artifact", "/runs/{run}/artifact", "Find an artifact of a run by name")
+	ListStatements = get[ByDigest, List[sallyport.Statement]]("list-statements", "/projects/{project}/statements", "List the signed claims about a digest")
+	Verify         = get[ByDigest, List[FullChecked]]("verify", "/projects/{project}/verification", "Verify every signed claim about a digest now")
+
+	ListVerdicts = get[ProjectPageIn, List[sallyport.Verdict]]("list-verdicts", "/projects/{project}/verdicts", "List verdicts")
+	GetVerdict   = get[ByVerdict, FullVerdict]("get-verdict", "/verdicts/{verdict}", "Show a verdict with its policy and input")
+	Replay       = post[ReplayIn, FullVerdict]("replay-verdict", "/verdicts/{verdict}/replay", "Decide again from the kept inputs")
+	Judge        = post[ToEnvironmentIn, FullVerdict]("judge-artifact", "/artifacts/{artifact}/judge", "Decide whether an artifact may be deployed")
+
+	ListDeployments  = get[DeploymentsIn, List[sallyport.Deployment]]("list-deployments", "/projects/{project}/deployments", "List deployments")
+	GetDeployment    = get[ByDeployment, sallyport.Deployment]("get-deployment", "/deployments/{deployment}", "Show a deployment")
+	ListEnvironments = get[ByProject, List[sallyport.Environment]]("list-environments", "/projects/{project}/environments", "List the environments of a project")
+	Deploy           = post[ToEnvironmentIn, sallyport.Deployment]("deploy", "/artifacts/{artifact}/deploy", "Deploy an artifact through the gate")
+	Rollback         = post[RollbackIn, sallyport.Deployment]("rollback", "/projects/{project}/rollback", "Deploy the last healthy release before the live one")
+	DeploymentHealth = get[ByDeployment, HealthAndTraffic]("deployment-health", "/deployments/{deployment}/health", "Show the health and the traffic of a deployment")
+
+	ListRecords = get[RecordsIn, List[sallyport.AuditRecord]]("list-audit-records", "/audit", "List audit records")
+	VerifyAudit = post[Nothing, sallyport.AuditReport]("verify-audit", "/audit/verify", "Compare the audit trail with its log")
+
+	Authenticate = post[CredentialIn, sallyport.Principal]("authenticate", "/access/authenticate", "Find whose a token is")
+	Login        = post[CredentialIn, Session]("login", "/access/login", "Burn a login token for a session")
+	Logout       = post[CredentialIn, None]("logout", "/access/logout", "End a session")
+	CreateToken  = post[CreateTokenIn, NewToken]("create-token", "/tokens", "Create a token")
+	ListTokens   = get[Nothing, List[sallyport.Token]]("list-tokens", "/tokens", "List tokens")
+	RevokeToken  = Call[ByToken, None]{ID: "revoke-token", Method: http.MethodDelete, Path: Prefix + "/tokens/{token}", Summary: "Revoke a token"}
+	Denied       = post[DeniedIn, None]("record-denial", "/access/denials", "Record a request that a face refused")
+
+	Identity       = get[IdentityIn, BuildIdentity]("build-identity", "/identity", "Show the certificate identity of a workflow's builds")
+	InstanceHealth = get[Nothing, sallyport.InstanceHealth]("instance-health", "/health", "Show the state of the installation")
+)
+
+// Calls whose answer is not JSON. Their Out says what it is instead.
+var (
+	ReadLog     = get[LogIn, Bytes]("read-log", "/jobs/{job}/log", "Read a job's log, waiting for more")
+	OpenContent = get[ByArtifact, Bytes]("open-artifact", "/artifacts/{artifact}/content", "Download an artifact")
+	GetBundle   = get[ByStatement, Bytes]("get-bundle", "/statements/{statement}/bundle", "Download a Sigstore bundle")
+	GetOutput   = get[ByDeployment, Bytes]("deployment-output", "/deployments/{deployment}/output", "Show the end of a release's own log")
+	TrustRoot   = get[Nothing, Bytes]("trust-root", "/trust-root", "Download the Sigstore trusted root")
+)
+
+// Bytes is the Out of a call that answers with content of another kind.
+type Bytes struct{}

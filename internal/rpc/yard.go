@@ -1,0 +1,72 @@
+package rpc
+
+import (
+	"net/http"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+// Leased proves that the caller holds the lease of a job. Its token travels in a
+// header: addresses end up in logs.
+type Leased struct {
+	Job   sallyport.JobID `path:"job" maxLength:"36"`
+	Token string          `header:"Sallyport-Lease" required:"true" maxLength:"256"`
+}
+
+// Ref returns the lease.
+func (l Leased) Ref() sallyport.LeaseRef { return sallyport.LeaseRef{Job: l.Job, Token: l.Token} }
+
+// The arguments of a runner's calls.
+type (
+	LeaseIn struct {
+		Body sallyport.LeaseRequest
+	}
+	AppendLogIn struct {
+		Leased
+		Offset  int64  `query:"offset" minimum:"0"`
+		RawBody []byte `contentType:"application/x-ndjson"`
+	}
+	ReportIn struct {
+		Leased
+		Body sallyport.JobReport
+	}
+	SourceIn struct {
+		Leased
+		Depth int `query:"depth" minimum:"0" doc:"Commits of history; 0 means all"`
+	}
+	NamedIn struct {
+		Leased
+		Name string `query:"name" required:"true" maxLength:"256"`
+	}
+	FinishIn struct {
+		Leased
+		Body sallyport.JobResult
+	}
+)
+
+// LeaseOut is a lease, or null when there was no job.
+type LeaseOut struct {
+	Lease *sallyport.Lease `json:"lease,omitempty"`
+}
+
+// OrderOut is the answer to a heartbeat.
+type OrderOut struct {
+	Order sallyport.Order `json:"order"`
+}
+
+// LogEnd is where a log ends.
+type LogEnd struct {
+	End int64 `json:"end"`
+}
+
+// The runner protocol, in the order of sallyport.Yard.
+var (
+	Lease         = yard[LeaseIn, LeaseOut]("lease", "/lease", "Wait for a job, at most 50 s")
+	Heartbeat     = yard[Leased, OrderOut]("heartbeat", "/jobs/{job}/heartbeat", "Extend a lease")
+	AppendLog     = yard[AppendLogIn, LogEnd]("append-log", "/jobs/{job}/log", "Add to a job's log at an offset")
+	Report        = yard[ReportIn, None]("report", "/jobs/{job}/report", "Tell how the steps stand")
+	Source        = Call[SourceIn, Bytes]{ID: "source", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/source", Summary: "Fetch the run's commit as a tar of a bare repository", Repeatable: true}
+	PutArtifact   = Call[NamedIn, sallyport.Artifact]{ID: "put-artifact", Method: http.MethodPut, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Hand in an artifact as a tar of its files"}
+	FetchArtifact = Call[NamedIn, Bytes]{ID: "fetch-artifact", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Fetch an artifact of the same run, described and as a tar of its files", Repeatable: true}
+	Finish        = yard[FinishIn, None]("finish", "/jobs/{job}/finish", "Hand in the result of a job")
+)
