@@ -1,0 +1,104 @@
+package api
+
+import (
+	"context"
+	"io"
+	"mime/multipart"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/rpc"
+)
+
+// The largest artifact that is taken from a runner; the engine's limit, which
+// counts the content alone, is lower.
+const maxUpload = 16 << 30
+
+// yard serves the runner protocol.
+func (s *server) yard() {
+	y := s.Yard
+	answer(s, rpc.Lease, func(ctx context.Context, in *rpc.LeaseIn) (rpc.LeaseOut, error) {
+		waiting, over, cancel := patience(ctx, rpc.MaxWait)
+		defer cancel()
+		lease, err := y.Lease(waiting, in.Body)
+		if err != nil && over() {
+			err = nil
+		}
+		return rpc.LeaseOut{Lease: lease}, err
+	})
+	answer(s, rpc.Heartbeat, func(ctx context.Context, in *rpc.Leased) (rpc.OrderOut, error) {
+		order, err := y.Heartbeat(ctx, in.Ref())
+		return rpc.OrderOut{Order: order}, err
+	})
+	answer(s, rpc.AppendLog, func(ctx context.Context, in *rpc.AppendLogIn) (rpc.LogEnd, error) {
+		end, err := y.AppendLog(ctx, in.Ref(), in.Offset, in.RawBody)
+		if sallyport.ErrorCode(err) == sallyport.CodeConflict {
+			err = rpc.WithLogEnd(err, end)
+		}
+		return rpc.LogEnd{End: end}, err
+	})
+	obey(s, rpc.Report, func(ctx context.Context, in *rpc.ReportIn) error { return y.Report(ctx, in.Ref(), in.Body) })
+	obey(s, rpc.Finish, func(ctx context.Context, in *rpc.FinishIn) error { return y.Finish(ctx, in.Ref(), in.Body) })
+	s.source()
+	s.putArtifact()
+	s.fetchArtifact()
+}
+
+func (s *server) source() {
+	const kind = "application/x-tar"
+	huma.Register(s.huma, operation(s, rpc.Source, kind), func(ctx context.Context, in *rpc.SourceIn) (*download, error) {
+		r, err := s.Yard.Source(ctx, in.Ref(), in.Depth)
+		if err != nil {
+			return nil, s.problem(ctx, err)
+		}
+		return s.stream(ctx, kind, r), nil
+	})
+}
+
+func (s *server) putArtifact() {
+	op := operation(s, rpc.PutArtifact, "")
+	op.RequestBody = &huma.RequestBody{Required: true, Description: "A tar of the files",
+		Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: binary}}}
+	huma.Register(s.huma, op, func(ctx context.Context, in *upload) (*body[sallyport.Artifact], error) {
+		a, err := s.Yard.PutArtifact(ctx, in.Ref(), in.Name, &bounded{in.content, maxUpload})
+		if err != nil {
+			return nil, s.problem(ctx, err)
+		}
+		return &body[sallyport.Artifact]{a}, nil
+	})
+}
+
+func (s *server) fetchArtifact() {
+	op := operation(s, rpc.FetchArtifact, "multipart/mixed")
+	huma.Register(s.huma, op, func(ctx context.Context, in *rpc.NamedIn) (*download, error) {
+		a, r, err := s.Yard.GetArtifact(ctx, in.Ref(), in.Name)
+		if err != nil {
+			return nil, s.problem(ctx, err)
+		}
+		var to io.Writer
+		m := multipart.NewWriter(writerFunc(func(b []byte) (int, error) { return to.Write(b) }))
+		return s.written(ctx, "multipart/mixed; boundary="+m.Boundary(), r, func(w io.Writer) error {
+			to = w
+			return describe(m, a, r)
+		}), nil
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// bounded fails, rather than ends, when more is read than may be.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, sallyport.Errorf(sallyport.CodeInvalid, "the upload is larger than %d bytes", int64(maxUpload))
+	}
+	return n, err
+}
