@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/base64"
+	"strings"
 
 	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -57,11 +60,17 @@ func shape(b *bundle.Bundle) error {
 // consistent compares the fields that the verification did not need, because
 // it recomputed them, with what it proved: a reader of the bundle may believe
 // them.
-func consistent(b *bundle.Bundle) error {
-	entry := b.GetVerificationMaterial().GetTlogEntries()[0]
+func consistent(b *bundle.Bundle, trusted *root.TrustedRoot) error {
+	material := b.GetVerificationMaterial()
+	stamp := material.GetTimestampVerificationData().GetRfc3161Timestamps()[0]
+	if err := strictTimestamp(stamp.GetSignedTimestamp(), trusted.TimestampingAuthorities()); err != nil {
+		return err
+	}
+	entry := material.GetTlogEntries()[0]
 	p := entry.GetInclusionProof()
 	var head log.Checkpoint
-	if _, err := head.Unmarshal([]byte(p.GetCheckpoint().GetEnvelope())); err != nil {
+	lines, err := head.Unmarshal([]byte(p.GetCheckpoint().GetEnvelope()))
+	if err != nil || !strictSignatures(string(lines)) {
 		return denied("transparency log", "malformed checkpoint")
 	}
 	if p.GetLogIndex() != entry.GetLogIndex() || p.GetTreeSize() < 0 || uint64(p.GetTreeSize()) != head.Size || !bytes.Equal(p.GetRootHash(), head.Hash) {
@@ -72,6 +81,23 @@ func consistent(b *bundle.Bundle) error {
 		return denied("transparency log", "the entry's body is not what was logged")
 	}
 	return nil
+}
+
+// strictSignatures refuses signature lines of a checkpoint that could be written
+// in another way and mean the same.
+func strictSignatures(lines string) bool {
+	body, ok := strings.CutPrefix(lines, "\n")
+	if !ok || !strings.HasSuffix(body, "\n") {
+		return false
+	}
+	for line := range strings.SplitSeq(strings.TrimSuffix(body, "\n"), "\n") {
+		name, sig, _ := strings.Cut(strings.TrimPrefix(line, "— "), " ")
+		raw, err := base64.StdEncoding.DecodeString(sig)
+		if err != nil || line != "— "+name+" "+base64.StdEncoding.EncodeToString(raw) {
+			return false
+		}
+	}
+	return true
 }
 
 // oidIssuer is Fulcio's issuer extension, a DER UTF8String.

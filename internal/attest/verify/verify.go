@@ -102,7 +102,7 @@ func (v *Verifier) Verify(bundleJSON []byte, subject sallyport.Digest, identity,
 	if err != nil {
 		return sallyport.Checked{}, explain(err)
 	}
-	if err := consistent(b); err != nil {
+	if err := consistent(b, v.trusted); err != nil {
 		return sallyport.Checked{}, err
 	}
 	return sallyport.Checked{
