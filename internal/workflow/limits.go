@@ -19,6 +19,8 @@ const (
 	maxSteps = 1000
 	// maxCells is GitHub's limit of jobs a matrix may generate per run.
 	maxCells = 256
+	// maxMatrixProduct bounds the combinations before some are excluded.
+	maxMatrixProduct = 10_000
 	// maxMatrixValues bounds the values of all vectors together, and
 	// maxMatrixBytes the encoding of the cells, which a plan carries.
 	maxMatrixValues = 4096
