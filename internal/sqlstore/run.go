@@ -3,15 +3,15 @@ package sqlstore
 import "github.com/sallyport-ci/sallyport"
 
 const runColumns = "id, project, push, number, workflow, name, title, event, ref, commit_id, tier, actor, plan_digest," +
-	" status, conclusion, cause, grp, cancel_in_progress, created_at, started_at, finished_at"
+	" status, conclusion, cause, cancel, grp, cancel_in_progress, created_at, started_at, finished_at"
 
 const (
 	runInsert = "INSERT INTO runs (" + runColumns + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13," +
-		" $14, $15, $16, $17, $18, $19, $20, $21) ON CONFLICT DO NOTHING"
+		" $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING"
 	runGet    = "SELECT " + runColumns + " FROM runs WHERE id = $1"
 	runStatus = "SELECT status FROM runs WHERE id = $1"
 	runUpdate = "UPDATE runs SET workflow = $2, name = $3, title = $4, event = $5, ref = $6, commit_id = $7, tier = $8, actor = $9, plan_digest = $10," +
-		" status = $11, conclusion = $12, cause = $13, grp = $14, cancel_in_progress = $15, started_at = $16, finished_at = $17 WHERE id = $1"
+		" status = $11, conclusion = $12, cause = $13, cancel = $14, grp = $15, cancel_in_progress = $16, started_at = $17, finished_at = $18 WHERE id = $1"
 	runList       = "SELECT " + runColumns + " FROM runs"
 	runNewest     = " ORDER BY id DESC LIMIT $?"
 	runInGroup    = "SELECT " + runColumns + " FROM runs WHERE project = $1 AND grp = $2 AND status <> 'completed' ORDER BY number"
@@ -22,13 +22,13 @@ const (
 
 func scanRun(r scanner) (v sallyport.Run, err error) {
 	err = r.Scan(&v.ID, &v.Project, &v.Push, &v.Number, &v.Workflow, &v.Name, &v.Title, &v.Event, &v.Ref, &v.Commit, &v.Tier, &v.Actor, &v.PlanDigest,
-		&v.Status, &v.Conclusion, &v.Cause, &v.Group, &v.CancelInProgress, stamp{&v.CreatedAt}, stamp{&v.StartedAt}, stamp{&v.FinishedAt})
+		&v.Status, &v.Conclusion, &v.Cause, &v.Cancel, &v.Group, &v.CancelInProgress, stamp{&v.CreatedAt}, stamp{&v.StartedAt}, stamp{&v.FinishedAt})
 	return v, err
 }
 
 func (t runs) Insert(r sallyport.Run, plan []byte) error {
 	err := t.insert("run", runInsert, r.ID, r.Project, r.Push, r.Number, r.Workflow, r.Name, r.Title, r.Event, r.Ref, r.Commit, r.Tier, r.Actor, r.PlanDigest,
-		r.Status, r.Conclusion, r.Cause, r.Group, r.CancelInProgress, micros(r.CreatedAt), micros(r.StartedAt), micros(r.FinishedAt))
+		r.Status, r.Conclusion, r.Cause, r.Cancel, r.Group, r.CancelInProgress, micros(r.CreatedAt), micros(r.StartedAt), micros(r.FinishedAt))
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (t runs) Save(r sallyport.Run) error {
 		return err
 	}
 	return t.change("run", runUpdate, r.ID, r.Workflow, r.Name, r.Title, r.Event, r.Ref, r.Commit, r.Tier, r.Actor, r.PlanDigest,
-		r.Status, r.Conclusion, r.Cause, r.Group, r.CancelInProgress, micros(r.StartedAt), micros(r.FinishedAt))
+		r.Status, r.Conclusion, r.Cause, r.Cancel, r.Group, r.CancelInProgress, micros(r.StartedAt), micros(r.FinishedAt))
 }
 
 // mayBecome checks the step from the kept status of a run or job to the next.
