@@ -1,0 +1,89 @@
+package web
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// front is the handler over a fake, as a browser reaches it.
+type front struct {
+	*fake
+	handler http.Handler
+}
+
+func newFront(t testing.TB) *front {
+	t.Helper()
+	f := newFake()
+	h, err := New(Config{Services: f.services(), BaseURL: "http://127.0.0.1:8080", Version: "0.1.0", Now: func() time.Time { return sampleNow }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &front{f, h}
+}
+
+// do sends a request with the session's cookie unless anonymous.
+func (f *front) do(t testing.TB, anonymous bool, method, target string, form url.Values, header ...string) *http.Response {
+	t.Helper()
+	r := httptest.NewRequest(method, target, strings.NewReader(form.Encode()))
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if !anonymous {
+		r.AddCookie(&http.Cookie{Name: "sallyport", Value: "good"})
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	f.handler.ServeHTTP(w, r)
+	return w.Result()
+}
+
+func (f *front) get(t testing.TB, target string) (int, string) {
+	t.Helper()
+	resp := f.do(t, false, "GET", target, nil)
+	return resp.StatusCode, body(t, resp)
+}
+
+func body(t testing.TB, resp *http.Response) string {
+	t.Helper()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// pages are all pages of the sample, with the words that make each of them.
+var pages = []struct {
+	name, path string
+	want       []string
+}{
+	{"home", "/", []string{"What is going on", "Running now", "Failed lately", "checkout: retry the payment", "What runs where", "4211<small> of 4212 records"}},
+	{"projects", "/projects", []string{"New project", `name="name"`, ">shop<", "handbook", "no run yet"}},
+	{"project", "/projects/shop", []string{"http://127.0.0.1:8080/shop.git", "git push sallyport main", "Start a workflow by hand"}},
+	{"runs", "/runs", []string{"collecting evidence", `<option>shop</option>`, "invoice: round half to even"}},
+	{"runs-filtered", "/runs?project=billing&status=queued", []string{"<option selected>billing</option>", "invoice: round"}},
+	{"run", "/runs/" + string(runNow), []string{`data-live="/runs/`, "Cancel run", "test (tip, linux)", `class="edge`, "smoke test", "runs-on “ubuntu-latest”"}},
+	{"run-failed", "/runs/" + string(runFailed), []string{"Why it failed", "cart/cart_test.go:88", "got total 90.00, want 81.00", "exit code 1", "--- FAIL: TestRemoveKeepsCoupon"}},
+	{"run-passed", "/runs/" + string(runPassed), []string{"SLSA provenance", "/artifacts/", "a first deployment to staging"}},
+	{"job", "/runs/" + string(runFailed) + "/jobs/" + string(jobFailed), []string{`id="L1"`, `class="f2">ok</span>`, "/log?download=1", "Upload coverage", "Not enforced: disk"}},
+	{"job-live", "/runs/" + string(runNow) + "/jobs/" + string(jobLive), []string{"log/events", "shop/internal/search"}},
+	{"job-big", "/runs/" + string(runPassed) + "/jobs/" + string(jobBig), []string{`rel="next"`, "Next lines", "?offset="}},
+	{"artifact", "/artifacts/" + string(id[string]("a100", 1)), []string{"Verified just now:", "3 of 3 statements", "cosign verify-blob-attestation --bundle shop.sigstore.json --trusted-root trusted_root.json --certificate-identity " + strings.ReplaceAll(sampleIdentity, "+", "&#43;"), "sallyport verify shop", "https://ci.example.org/builders/standard", "Who says so", "rolled back"}},
+	{"artifact-tampered", "/artifacts/" + string(id[string]("a100", 3)), []string{"No verified provenance.", "not verified", "the bytes are not those"}},
+	{"deployments", "/deployments", []string{"http://127.0.0.1:9100", "3 errors in a row", "rolled back", "refused", "Roll back", `name="reason"`, "unhealthy", `width="90"`}},
+	{"environment", "/projects/shop/environments/production", []string{"#15", "superseded", "48210"}},
+	{"deployment", "/deployments/" + string(id[string]("dpro", 14)), []string{"rolled back:", "3 errors in a row", "provenance verifies for this digest", "listening on :8080"}},
+	{"gates", "/gates", []string{"denied", "allowed", "a person must say yes"}},
+	{"verdict", "/verdicts/" + string(id[string]("7100", 9)), []string{"no verified provenance names this digest", "Replay this decision", "package sallyport.gate", "&#34;verified&#34;: true"}},
+	{"audit", "/audit", []string{"Verify the whole trail", "deployment.rolled_back", "/runs/" + string(runNow), "soon", "Older"}},
+	{"tokens", "/tokens", []string{"release-bot", "New API token", "never"}},
+	{"system", "/system", []string{"yard-1", "not enforced", "no cgroup is delegated", "all well"}},
+	{"missing", "/runs/none", []string{"Nothing here", "there is no such run", "Request <code>"}},
+}
