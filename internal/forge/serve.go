@@ -111,7 +111,6 @@ func (g *Git) upload(w http.ResponseWriter, r *http.Request, repo string, body i
 // serviceConfig is what upload-pack and receive-pack get beside the common settings.
 var serviceConfig = []string{
 	"uploadpack.allowFilter=true",
-	"uploadpack.packObjectsHook=",
 	"receive.certNonceSeed=",
 	"receive.advertisePushOptions=false",
 	"receive.denyDeleteCurrent=refuse",

@@ -77,8 +77,8 @@ func (g *Git) commitTree(ctx context.Context, repo string, tree workTree) (strin
 	run := func(args ...string) (string, error) {
 		out, err := g.output(ctx, command{
 			repo: repo, dir: tree.top, args: args, timeout: transferTimeout,
-			config: []string{"core.bare=false", "core.worktree=" + tree.top, "core.safecrlf=false", "advice.addEmbeddedRepo=false"},
-			env:    identity(g.now()),
+			config: []string{"core.bare=false", "core.safecrlf=false", "advice.addEmbeddedRepo=false"},
+			env:    append(identity(g.now()), "GIT_WORK_TREE="+tree.top),
 		})
 		return strings.TrimSpace(string(out)), err
 	}
