@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -134,4 +135,11 @@ func (c *Client) broken(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	}
 	return fmt.Errorf("ask the proxy: %w", err)
+}
+
+// Configured reports whether routes were ever set for the proxy of dir, so
+// that it ought to run.
+func Configured(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, routesFile))
+	return err == nil
 }
