@@ -59,9 +59,10 @@ func forms(v string) iter.Seq[string] {
 
 // texts are the forms that keep the value's letters.
 func texts(v string) []string {
-	list := []string{v, strings.ReplaceAll(v, "\n", "\r\n")}
-	if strings.Contains(v, "\n") {
-		for line := range strings.SplitSeq(v, "\n") {
+	unix := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(v)
+	list := []string{v, unix, strings.ReplaceAll(unix, "\n", "\r\n")}
+	if strings.Contains(unix, "\n") {
+		for line := range strings.SplitSeq(unix, "\n") {
 			line = strings.TrimSpace(line)
 			if len(line) >= minLine && !armour(line) {
 				list = append(list, escapes(line)...)

@@ -1,0 +1,152 @@
+package runner
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/workflow"
+)
+
+const (
+	// maxAnnotations bounds the annotations of a step; GitHub shows ten of each level.
+	maxAnnotations = 50
+	// maxMessage bounds the text of one.
+	maxMessage = 4 << 10
+)
+
+// commandState is what earlier commands of the step set.
+type commandState struct {
+	token string // while not "", all commands are output until ::token::
+	echo  bool
+	err   error // the first command that fails the step
+}
+
+// knownCommands may not be the token that ends stop-commands.
+var knownCommands = []string{
+	"add-mask", "add-matcher", "add-path", "debug", "echo", "endgroup", "error", "group", "notice", "pause-logging",
+	"remove-matcher", "save-state", "set-env", "set-output", "stop-commands", "warning",
+}
+
+// command obeys a workflow command ("Workflow commands for GitHub Actions");
+// false when the line is output like any other.
+func (s *step) command(c workflow.Command) bool {
+	if s.commands.token != "" {
+		if c.Name == s.commands.token {
+			s.commands.token = ""
+			return true
+		}
+		return false
+	}
+	if s.commands.echo && c.Name != "add-mask" && slices.Contains(knownCommands, c.Name) {
+		s.out.print(sallyport.LogOutput, "::"+c.Name+"::"+c.Value)
+	}
+	switch c.Name {
+	case "group":
+		s.out.print(sallyport.LogGroup, c.Value)
+	case "endgroup":
+		s.out.print(sallyport.LogEndGroup, "")
+	case "debug":
+		s.out.print(sallyport.LogDebug, c.Value)
+	case "error":
+		s.annotate(sallyport.LogError, c)
+	case "warning":
+		s.annotate(sallyport.LogWarning, c)
+	case "notice":
+		s.annotate(sallyport.LogNotice, c)
+	case "add-mask":
+		if strings.TrimSpace(c.Value) == "" {
+			s.out.print(sallyport.LogWarning, "add-mask without a value has no effect.")
+		} else if err := s.job.mask.Add(c.Value); err != nil {
+			s.out.print(sallyport.LogWarning, "add-mask: "+err.Error()+".")
+		}
+	case "stop-commands":
+		if c.Value == "" || slices.Contains(knownCommands, strings.ToLower(c.Value)) {
+			s.refuse("stop-commands needs a token that is not the name of a command", "use a random one")
+			return true
+		}
+		s.commands.token = strings.ToLower(c.Value)
+	case "echo":
+		switch strings.ToLower(strings.TrimSpace(c.Value)) {
+		case "on":
+			s.commands.echo = true
+		case "off":
+			s.commands.echo = false
+		default:
+			s.refuse("echo takes on or off", "")
+		}
+	case "set-output":
+		if err := s.setOutput(workflow.Var{Name: c.Prop("name"), Value: c.Value}); err != nil {
+			s.refuse(err.Error(), "")
+		}
+		s.out.print(sallyport.LogWarning, "The set-output command is deprecated: write name=value to $GITHUB_OUTPUT.")
+	case "save-state":
+		// State is for the post step of an action; scripts and composite actions have none.
+	case "set-env":
+		s.refuse("the set-env command is disabled, since any output could set variables with it", "write name=value to $GITHUB_ENV")
+	case "add-path":
+		s.refuse("the add-path command is disabled, since any output could change PATH with it", "write the directory to $GITHUB_PATH")
+	case "add-matcher", "remove-matcher":
+		s.out.print(sallyport.LogDebug, "Problem matchers have no effect on this runner.")
+	default:
+		return false
+	}
+	return true
+}
+
+// refuse makes a command the step's failure.
+func (s *step) refuse(message, hint string) {
+	if s.commands.err == nil {
+		s.commands.err = &failure{message: sentence(message), hint: hint}
+	}
+}
+
+// annotate logs a message and attaches it to the step.
+func (s *step) annotate(kind sallyport.LogKind, c workflow.Command) {
+	s.out.print(kind, c.Value)
+	j := s.job
+	number := func(name string) int {
+		n, err := strconv.Atoi(c.Prop(name))
+		if err != nil || n < 0 {
+			return 0
+		}
+		return n
+	}
+	a := sallyport.Annotation{
+		Level: string(kind), Message: j.plainLines(c.Value, maxMessage), Title: j.plainText(c.Prop("title"), maxName),
+		File: j.plainText(c.Prop("file"), 1024), Line: number("line"), Col: number("col"),
+	}
+	j.update(func() {
+		r := &s.top.report
+		switch n := len(r.Annotations); {
+		case n < maxAnnotations-1:
+			r.Annotations = append(r.Annotations, a)
+		case n == maxAnnotations-1:
+			r.Annotations = append(r.Annotations, sallyport.Annotation{
+				Level: string(sallyport.LogNotice), Message: fmt.Sprintf("The step made more than %d annotations; the rest is in its log.", n)})
+		}
+	})
+}
+
+// plainLines is plainText for text of several lines.
+func (j *job) plainLines(text string, limit int) string {
+	text = j.mask.Text(lineEnds.Replace(text))
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		out, escapes := clean(nil, []byte(line))
+		plain := string(out)
+		if escapes {
+			plain = j.mask.Text(withoutSGR(out))
+		}
+		if len(plain) > limit {
+			plain = plain[:cutAt([]byte(plain), limit)]
+		}
+		lines = append(lines, plain)
+		if limit -= len(plain) + 1; limit <= 0 {
+			break
+		}
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,123 @@
+package runner
+
+import (
+	"context"
+	"path"
+	"strings"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/workflow"
+)
+
+// maxDepth bounds how deep composite actions may be nested (GitHub: 10).
+const maxDepth = 10
+
+// runComposite runs the steps of a composite action in a frame of its own:
+// its inputs and steps contexts are its own, the environment is shared.
+func (s *step) runComposite(ctx context.Context, a *sallyport.PlanAction, survives bool) error {
+	j, outer := s.job, s.frame
+	if outer.depth+1 > maxDepth {
+		return sallyport.Errorf(sallyport.CodeInvalid, "composite actions are nested more than %d deep", maxDepth)
+	}
+	inputs, err := s.inputs(a)
+	if err != nil {
+		return err
+	}
+	s.announceAction(&inputs)
+
+	f := &frame{
+		scope: outer.scope.Clone(), composite: true, outer: s.env, depth: outer.depth + 1,
+		immune: survives,
+	}
+	entries := make([]workflow.Entry, 0, len(inputs.names))
+	for _, name := range inputs.names {
+		entries = append(entries, workflow.Entry{Key: name, Value: stringValue(inputs.values[name])})
+	}
+	f.scope.Set("inputs", workflow.Object(entries...))
+	f.scope.Set("steps", workflow.Object())
+	f.scope.Set("secrets", workflow.Object()) // an action gets only what is passed to it
+	f.scope.Set("github", withEntries(outer.scope.Get("github"),
+		workflow.Entry{Key: "action_path", Value: workflow.String(path.Join(j.layout.workspace(), a.Path))}))
+
+	for i := range a.Steps {
+		inner := &step{job: j, frame: f, plan: &a.Steps[i], top: s.top, number: s.number}
+		outcome, _, cause, err := j.runStep(ctx, inner)
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		switch outcome {
+		case sallyport.Cancelled:
+			s.commands.err = errCancelled
+		case sallyport.Failure:
+			if f.failed && s.commands.err == nil {
+				s.commands.err = &failure{message: "A step of the action failed: " + sentence(cause)}
+			}
+		}
+	}
+	f.scope.SetStatus(j.status(f))
+	for _, o := range a.Outputs {
+		text, tainted, err := f.scope.Text(o.Value)
+		if err != nil {
+			return err
+		}
+		if err := s.setOutput(workflow.Var{Name: o.Name, Value: text, Tainted: tainted}); err != nil {
+			return err
+		}
+	}
+	if f.failed || s.commands.err != nil {
+		return s.commands.err
+	}
+	return nil
+}
+
+// inputs evaluates the with block of the step against what the action
+// declares.
+func (s *step) inputs(a *sallyport.PlanAction) (variables, error) {
+	var inputs variables
+	with, err := s.frame.scope.Vars(s.plan.With)
+	if err != nil {
+		return inputs, err
+	}
+	for _, in := range a.Inputs {
+		if in.Default.IsZero() {
+			inputs.set(workflow.Var{Name: in.Name})
+			continue
+		}
+		text, tainted, err := s.frame.scope.Text(in.Default)
+		if err != nil {
+			return inputs, err
+		}
+		inputs.set(workflow.Var{Name: in.Name, Value: text, Tainted: tainted})
+	}
+	given := map[string]bool{}
+	for _, x := range with {
+		for _, in := range a.Inputs {
+			if strings.EqualFold(in.Name, x.Name) {
+				x.Name = in.Name
+			}
+		}
+		given[x.Name] = true
+		if _, declared := inputs.get(x.Name); !declared {
+			s.out.print(sallyport.LogWarning, "The action does not declare the input "+x.Name+".")
+		}
+		inputs.set(x)
+		s.tainted = s.tainted || x.Tainted
+	}
+	for _, in := range a.Inputs {
+		if in.Required && in.Default.IsZero() && !given[in.Name] {
+			s.out.print(sallyport.LogWarning, "The input "+in.Name+" is required and was not given.")
+		}
+	}
+	return inputs, nil
+}
+
+// announceAction writes what runs to the log, as a group.
+func (s *step) announceAction(inputs *variables) {
+	s.out.print(sallyport.LogGroup, "Run "+s.plan.Uses)
+	s.announceVars("with", inputs.names, inputs.get)
+	s.announceVars("env", s.env.names, s.env.get)
+	s.out.print(sallyport.LogEndGroup, "")
+}

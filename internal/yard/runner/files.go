@@ -1,0 +1,222 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+	"unicode/utf8"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/workflow"
+)
+
+const (
+	// maxCommandFile bounds each command file (GitHub: 1 MiB for a summary).
+	maxCommandFile = 1 << 20
+	// maxOutputs bounds the outputs of one step, and those of the job.
+	maxOutputs = 1 << 20
+	// maxSummaries bounds the summaries of one job, as each report carries them.
+	maxSummaries = 2 << 20
+	// maxPaths bounds the directories that a job may put into PATH.
+	maxPaths = 256
+)
+
+// commandFiles are the files through which one process of a step talks to the
+// runner.
+type commandFiles struct {
+	layout *layout
+	suffix string
+}
+
+// fileKinds in the order in which they are read.
+var fileKinds = []string{"env", "path", "output", "state", "step_summary"}
+
+// newCommandFiles makes the files, empty and writable for the room's root.
+func (l *layout) newCommandFiles(n int) (*commandFiles, error) {
+	c := &commandFiles{layout: l, suffix: fmt.Sprintf("_%d", n)}
+	for _, kind := range fileKinds {
+		f, err := l.commands.OpenFile(kind+c.suffix, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+		if err != nil {
+			return nil, fmt.Errorf("make command file: %w", err)
+		}
+		err = f.Chmod(0o666) // the umask took bits away
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("make command file: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// vars are the variables that name the files.
+func (c *commandFiles) vars() []workflow.Var {
+	out := make([]workflow.Var, 0, len(fileKinds))
+	for _, kind := range fileKinds {
+		out = append(out, workflow.Var{Name: "GITHUB_" + strings.ToUpper(kind), Value: path.Join(c.layout.work, commandDir, kind+c.suffix)})
+	}
+	return out
+}
+
+// read returns what the process wrote; nil when the file is gone.
+func (c *commandFiles) read(kind string) ([]byte, error) {
+	b, err := readRegular(c.layout.commands, kind+c.suffix, maxCommandFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "read $GITHUB_%s: %w", strings.ToUpper(kind), err)
+	}
+	return b, nil
+}
+
+// remove deletes the files. What the job put in their place is left to the end of the job.
+func (c *commandFiles) remove() {
+	for _, kind := range fileKinds {
+		_ = c.layout.commands.Remove(kind + c.suffix)
+	}
+}
+
+// readRegular reads a regular file of at most limit bytes beneath root. The file
+// is the job's: it may be a pipe, a device or a link, and change at any time.
+func readRegular(root *os.Root, name string, limit int64) ([]byte, error) {
+	f, _, err := openRegular(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "it has more than %d KiB", limit>>10)
+	}
+	return b, nil
+}
+
+// openRegular opens a regular file beneath root without waiting for a pipe's
+// other end. The last component must not be a symbolic link; links before it
+// cannot lead out of root.
+func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
+	before, err := root.Lstat(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !before.Mode().IsRegular() {
+		return nil, nil, sallyport.Errorf(sallyport.CodeInvalid, "it is not a regular file")
+	}
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	after, err := f.Stat()
+	if err == nil && !os.SameFile(before, after) {
+		err = sallyport.Errorf(sallyport.CodeInvalid, "it was replaced while it was opened")
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return f, after, nil
+}
+
+// takeFiles applies what a process wrote to its command files. An error is the
+// step's failure; what was right before it has taken effect.
+func (j *job) takeFiles(s *step, c *commandFiles) error {
+	defer c.remove()
+	var errs []error
+	note := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if b, err := c.read("env"); err != nil {
+		note(err)
+	} else {
+		note(j.takeEnv(s, b))
+	}
+	if b, err := c.read("path"); err != nil {
+		note(err)
+	} else {
+		note(j.takePath(b))
+	}
+	if b, err := c.read("output"); err != nil {
+		note(err)
+	} else if list, err := parseVars("OUTPUT", b); err != nil {
+		note(err)
+	} else {
+		for _, x := range list {
+			note(s.setOutput(x))
+		}
+	}
+	if b, err := c.read("step_summary"); err != nil {
+		s.out.print(sallyport.LogWarning, "The summary was not kept: "+err.Error())
+	} else if len(b) > 0 {
+		j.takeSummary(s, b)
+	}
+	return errors.Join(errs...)
+}
+
+func parseVars(kind string, b []byte) ([]workflow.Var, error) {
+	list, err := workflow.ParseEnvFile(b)
+	if err != nil {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "read $GITHUB_%s: %w", kind, err)
+	}
+	return list, nil
+}
+
+func (j *job) takeEnv(s *step, b []byte) error {
+	list, err := parseVars("ENV", b)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, x := range list {
+		if why := refusedEnv(x.Name); why != "" {
+			errs = append(errs, sallyport.Errorf(sallyport.CodeInvalid, "%.80q must not be set through $GITHUB_ENV: %s", x.Name, why))
+			continue
+		}
+		if strings.ContainsRune(x.Value, 0) {
+			errs = append(errs, sallyport.Errorf(sallyport.CodeInvalid, "the value of %.80q has a zero byte", x.Name))
+			continue
+		}
+		x.Tainted = x.Tainted || s.tainted
+		j.env.set(x)
+	}
+	if j.env.size() > maxEnvBytes {
+		errs = append(errs, sallyport.Errorf(sallyport.CodeInvalid, "the environment has more than %d KiB", maxEnvBytes>>10))
+	}
+	return errors.Join(errs...)
+}
+
+// takePath puts the directories in front of PATH, the last one first.
+func (j *job) takePath(b []byte) error {
+	for line := range strings.SplitSeq(string(b), "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		if line == "" {
+			continue
+		}
+		if strings.ContainsRune(line, 0) || len(line) > 4096 || !utf8.ValidString(line) {
+			return sallyport.Errorf(sallyport.CodeInvalid, "$GITHUB_PATH holds what is not a path")
+		}
+		if len(j.path) == maxPaths {
+			return sallyport.Errorf(sallyport.CodeInvalid, "more than %d directories in $GITHUB_PATH", maxPaths)
+		}
+		j.path = append([]string{line}, j.path...)
+	}
+	return nil
+}
+
+func (j *job) takeSummary(s *step, b []byte) {
+	if j.summaries+len(b) > maxSummaries {
+		s.out.print(sallyport.LogWarning, fmt.Sprintf("The summary was not kept: the job's summaries have more than %d KiB.", maxSummaries>>10))
+		return
+	}
+	j.summaries += len(b)
+	text := j.mask.Text(strings.ToValidUTF8(string(b), "\uFFFD"))
+	j.update(func() { s.top.report.Summary += text })
+}

@@ -1,0 +1,267 @@
+package runner
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+)
+
+const (
+	// maxWalk bounds the directory entries that one search looks at, maxNesting how
+	// deep it goes: a job can make millions of files and chains of directories.
+	maxWalk    = 1_000_000
+	maxNesting = 200
+	// maxPatterns bounds the lines of a path input.
+	maxPatterns = 1000
+	// maxHashed bounds the bytes that hashFiles reads.
+	maxHashed = 2 << 30
+)
+
+// glob is one line of a path input: a path with *, ?, [ ] and ** in it,
+// relative to the work directory.
+type glob struct {
+	segments []string
+	negate   bool
+	search   string // the directory or file before the first wildcard
+}
+
+// parseGlobs reads the lines of a path input; relative paths begin at the workspace.
+func (l *layout) parseGlobs(lines []string) ([]glob, error) {
+	var out []glob
+	for _, line := range lines {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if len(out) == maxPatterns {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "more than %d paths", maxPatterns)
+		}
+		text, negate := strings.CutPrefix(line, "!")
+		text = strings.TrimSpace(text)
+		if rest, ok := strings.CutPrefix(text, "~/"); ok {
+			text = path.Join(l.home, rest)
+		}
+		rel, ok := l.inWork(l.inWorkspace(text))
+		if !ok {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "%.200q is not beneath the workspace or $RUNNER_TEMP", line).
+				WithHint("copy what you need into the workspace first")
+		}
+		g := glob{segments: strings.Split(rel, "/"), negate: negate}
+		literal := 0
+		for literal < len(g.segments) && !strings.ContainsAny(g.segments[literal], "*?[") {
+			literal++
+		}
+		for i, s := range g.segments[literal:] {
+			s = strings.ReplaceAll(s, "[!", "[^")
+			if _, err := path.Match(s, ""); err != nil {
+				return nil, sallyport.Errorf(sallyport.CodeInvalid, "%.200q is not a valid pattern", line)
+			}
+			g.segments[literal+i] = s
+		}
+		g.search = path.Join(g.segments[:literal]...)
+		if g.search == "" {
+			g.search = "."
+		}
+		out = append(out, g)
+	}
+	return out, nil
+}
+
+// match reports whether the pattern stands for the path or a directory above it.
+func (g *glob) match(name string) bool {
+	if len(g.segments) == 1 && g.segments[0] == "." {
+		return true
+	}
+	return matchSegments(g.segments, strings.Split(name, "/"))
+}
+
+// matchSegments matches a pattern against a path or any of its parents. The
+// states are kept as a set, so that the cost is bounded by the product of the lengths.
+func matchSegments(pattern, name []string) bool {
+	states := make([]bool, len(pattern)+1)
+	states[0] = true
+	skip(pattern, states)
+	for _, segment := range name {
+		if states[len(pattern)] {
+			return true // a directory above matches
+		}
+		next := make([]bool, len(pattern)+1)
+		for i, p := range pattern {
+			if !states[i] {
+				continue
+			}
+			if p == "**" {
+				next[i] = true
+			} else if ok, _ := path.Match(p, segment); ok {
+				next[i+1] = true
+			}
+		}
+		skip(pattern, next)
+		states = next
+	}
+	return states[len(pattern)]
+}
+
+// skip lets ** stand for no segment at all.
+func skip(pattern []string, states []bool) {
+	for i, p := range pattern {
+		if states[i] && p == "**" {
+			states[i+1] = true
+		}
+	}
+}
+
+// found are the regular files that a search found.
+type found struct {
+	files    []string // relative to the work directory, sorted
+	searches []string // where the search began
+	links    []string // symbolic links that were passed over, at most a few
+	nlinks   int
+}
+
+// find returns the regular files beneath the work directory that the patterns select.
+func (l *layout) find(patterns []string, hidden bool) (*found, error) {
+	globs, err := l.parseGlobs(patterns)
+	if err != nil {
+		return nil, err
+	}
+	w := &walker{root: l.workRoot, globs: globs, hidden: hidden, out: &found{searches: searchPaths(globs)}}
+	for _, search := range w.out.searches {
+		if !hidden && strings.HasPrefix(path.Base(search), ".") && search != "." {
+			continue
+		}
+		info, err := l.workRoot.Lstat(search)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "look for %.200q: %v", search, errors.Unwrap(err))
+		}
+		if err := w.visit(search, info.Mode().Type(), 0); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(w.out.files)
+	return w.out, nil
+}
+
+// searchPaths returns where to look: the literal beginnings of the patterns,
+// without those that lie beneath another.
+func searchPaths(globs []glob) []string {
+	var all []string
+	for _, g := range globs {
+		if !g.negate && !slices.Contains(all, g.search) {
+			all = append(all, g.search)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(p string) bool {
+		return slices.ContainsFunc(all, func(q string) bool {
+			return q != p && (q == "." || strings.HasPrefix(p, q+"/"))
+		})
+	})
+}
+
+type walker struct {
+	root   *os.Root
+	globs  []glob
+	hidden bool
+	seen   int
+	out    *found
+}
+
+func (w *walker) visit(name string, kind fs.FileMode, depth int) error {
+	if w.seen++; w.seen > maxWalk {
+		return sallyport.Errorf(sallyport.CodeInvalid, "more than %d files were looked at", maxWalk).WithHint("name a smaller directory")
+	}
+	switch {
+	case kind.IsDir():
+		return w.dir(name, depth)
+	case kind&fs.ModeSymlink != 0:
+		if w.selected(name) {
+			if w.out.nlinks++; len(w.out.links) < 5 {
+				w.out.links = append(w.out.links, name)
+			}
+		}
+	case kind.IsRegular():
+		if w.selected(name) {
+			w.out.files = append(w.out.files, name)
+		}
+	}
+	return nil
+}
+
+func (w *walker) dir(name string, depth int) error {
+	if depth > maxNesting {
+		return sallyport.Errorf(sallyport.CodeInvalid, "directories are nested more than %d deep", maxNesting)
+	}
+	d, err := w.root.Open(name)
+	if err != nil {
+		return sallyport.Errorf(sallyport.CodeInvalid, "open the directory %.200q: %v", name, errors.Unwrap(err))
+	}
+	defer d.Close()
+	for {
+		entries, err := d.ReadDir(1000)
+		for _, e := range entries {
+			if !w.hidden && strings.HasPrefix(e.Name(), ".") {
+				continue
+			}
+			if err := w.visit(path.Join(name, e.Name()), e.Type(), depth+1); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return sallyport.Errorf(sallyport.CodeInvalid, "read the directory %.200q: %v", name, errors.Unwrap(err))
+		}
+	}
+}
+
+// selected applies the patterns in order: the last one that matches decides.
+func (w *walker) selected(name string) bool {
+	in := false
+	for i := range w.globs {
+		if g := &w.globs[i]; in == g.negate && g.match(name) {
+			in = !g.negate
+		}
+	}
+	return in
+}
+
+// hashFiles is the hashFiles function: the SHA-256 of the SHA-256 of each file
+// that the patterns select in the workspace, "" when there is none.
+func (j *job) hashFiles(patterns []string) (string, error) {
+	f, err := j.layout.find(patterns, true)
+	if err != nil || len(f.files) == 0 {
+		return "", err
+	}
+	all := sha256.New()
+	left := int64(maxHashed)
+	for _, name := range f.files {
+		file, _, err := openRegular(j.layout.workRoot, name)
+		if err != nil {
+			return "", fmt.Errorf("hash %.200q: %w", name, err)
+		}
+		one := sha256.New()
+		n, err := io.Copy(one, io.LimitReader(file, left+1))
+		_ = file.Close()
+		if err != nil {
+			return "", fmt.Errorf("hash %.200q: %w", name, err)
+		}
+		if left -= n; left < 0 {
+			return "", sallyport.Errorf(sallyport.CodeInvalid, "the files have more than %d MiB", maxHashed>>20)
+		}
+		all.Write(one.Sum(nil))
+	}
+	return hex.EncodeToString(all.Sum(nil)), nil
+}

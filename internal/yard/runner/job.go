@@ -1,0 +1,344 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/redact"
+	"github.com/sallyport-ci/sallyport/internal/workflow"
+)
+
+var (
+	errLost   = errors.New("the lease is lost")
+	errKilled = errors.New("the control plane ordered the job to be killed")
+	errGrace  = errors.New("the time for cleaning up after the cancellation is over")
+)
+
+// job is one lease while it is worked on. The fields above mu belong to the
+// goroutine that runs the steps.
+type job struct {
+	runner *Runner
+	lease  *sallyport.Lease
+	plan   *sallyport.PlanJob
+	layout *layout
+	room   sallyport.Room
+	mask   *redact.Set
+	log    *jobLog
+	slog   *slog.Logger
+	kill   context.CancelCauseFunc // ends the job's life: the room goes down at once
+
+	env       variables // workflow, job, GITHUB_ENV
+	path      []string  // GITHUB_PATH
+	files     int       // command files made so far
+	sources   map[int]string
+	summaries int
+
+	beatNow chan struct{} // asks for a heartbeat at once
+	dirty   chan struct{} // a report is due
+
+	mu        sync.Mutex
+	steps     []*topStep
+	isolation *sallyport.Isolation
+	cancelled string // why the job must stop; "" while it need not
+	leaf      *leaf  // what runs at the moment
+	grace     *time.Timer
+}
+
+// topStep is a step of the job as it is reported; guarded by job.mu.
+type topStep struct{ report sallyport.Step }
+
+// leaf is a running process or intrinsic action that a cancellation may interrupt.
+type leaf struct {
+	survives bool // its condition holds also after a cancellation
+	stop     context.CancelCauseFunc
+}
+
+// errCancelled is the cause of a leaf's end by cancellation.
+var errCancelled = errors.New("the job was cancelled")
+
+// do works off a lease. It never fails: what went wrong is the job's result.
+func (r *Runner) do(ctx context.Context, lease *sallyport.Lease) {
+	life, kill := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer kill(nil)
+	j := &job{
+		runner: r, lease: lease, kill: kill, mask: redact.New(redact.Config{}),
+		slog:    r.cfg.Log.With("job", lease.Job.ID, "run", lease.Run.ID),
+		beatNow: make(chan struct{}, 1), dirty: make(chan struct{}, 1), sources: map[int]string{},
+	}
+	j.log = newJobLog(r.cfg.Yard, lease.Ref, j.mask, r.cfg.MaxLog, r.cfg.Clock, j.slog, j.poke)
+	j.slog.InfoContext(ctx, "job was leased", "name", lease.Job.Name)
+
+	service, stopService := context.WithCancel(life)
+	var services sync.WaitGroup
+	services.Go(func() { j.beat(service) })
+	services.Go(func() { j.sendReports(service) })
+	go j.log.send(life)
+	stopWatch := context.AfterFunc(ctx, func() { j.cancel("the runner is shutting down", r.cfg.Drain) })
+
+	result := j.work(life)
+
+	stopWatch()
+	end, err := j.log.close(life)
+	if err != nil {
+		j.slog.WarnContext(ctx, "log was not delivered whole", "err", err)
+	}
+	j.mu.Lock()
+	result.Steps, result.Isolation, result.LogEnd = j.snapshot(), j.isolation, end
+	if j.grace != nil {
+		j.grace.Stop()
+	}
+	j.mu.Unlock()
+	j.finish(life, result)
+	kill(nil)
+	stopService()
+	services.Wait()
+	<-j.log.done
+	if j.layout != nil {
+		if err := j.layout.remove(); err != nil {
+			j.slog.ErrorContext(ctx, "job directory was not removed", "err", err)
+		}
+	}
+	j.slog.InfoContext(ctx, "job ended", "conclusion", result.Conclusion)
+}
+
+// finish hands in the result, unless the lease is not ours any more.
+func (j *job) finish(life context.Context, result sallyport.JobResult) {
+	if errors.Is(context.Cause(life), errLost) {
+		return
+	}
+	ctx := life
+	if life.Err() != nil { // killed: one attempt, for a control plane that waits for it
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(life), 5*time.Second)
+		defer cancel()
+	}
+	err := retry(ctx, func() error { return j.runner.cfg.Yard.Finish(ctx, j.lease.Ref, result) })
+	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeConflict {
+		j.slog.ErrorContext(ctx, "result was not handed in", "err", err)
+	}
+}
+
+// work does the job in a room of its own; the room is gone when it returns.
+func (j *job) work(life context.Context) (result sallyport.JobResult) {
+	defer func() {
+		if p := recover(); p != nil {
+			j.slog.ErrorContext(life, "runner panicked", "panic", p, "stack", string(debug.Stack()))
+			result = j.failed("internal error in the runner; its log has the cause")
+		}
+		if j.room != nil {
+			// Not life: a job that was killed is destroyed all the same.
+			if err := j.room.Destroy(context.WithoutCancel(life)); err != nil {
+				j.slog.ErrorContext(life, "room was not destroyed", "err", err)
+			}
+		}
+	}()
+	f, err := j.setUp(life)
+	if err != nil {
+		return j.failed(j.tell(life, err))
+	}
+	if d := j.lease.Timeout; d > 0 {
+		timer := time.AfterFunc(d, func() {
+			j.cancel(fmt.Sprintf("it ran longer than %s", d), j.runner.cfg.Grace)
+		})
+		defer timer.Stop()
+	}
+	fatal := j.runSteps(life, f, j.plan.Steps)
+	if life.Err() != nil {
+		return sallyport.JobResult{Conclusion: sallyport.Cancelled, Cause: context.Cause(life).Error()}
+	}
+	if fatal != nil {
+		return j.failed(j.tell(life, fatal))
+	}
+	result.Outputs, result.Tainted = j.jobOutputs(f)
+	switch status := j.status(f); {
+	case status.Cancelled:
+		j.mu.Lock()
+		result.Conclusion, result.Cause = sallyport.Cancelled, j.cancelled
+		j.mu.Unlock()
+	case status.Failure:
+		result.Conclusion = sallyport.Failure
+		result.Cause = j.firstFailure()
+	default:
+		result.Conclusion = sallyport.Success
+	}
+	return result
+}
+
+func (j *job) failed(cause string) sallyport.JobResult {
+	j.update(func() {
+		for _, s := range j.steps {
+			if s.report.Status != sallyport.StatusCompleted {
+				s.report.Status, s.report.Outcome, s.report.Conclusion = sallyport.StatusCompleted, sallyport.Skipped, sallyport.Skipped
+			}
+		}
+	})
+	return sallyport.JobResult{Conclusion: sallyport.Failure, Cause: cause}
+}
+
+// firstFailure names the first step that failed.
+func (j *job) firstFailure() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, s := range j.steps {
+		if s.report.Conclusion == sallyport.Failure {
+			cause := fmt.Sprintf("step %d (%s) failed", s.report.Number, s.report.Name)
+			if s.report.Cause != "" {
+				cause += ": " + s.report.Cause
+			}
+			return cause
+		}
+	}
+	return "a step failed"
+}
+
+// tell writes why the job cannot go on to its log and the operator's, and returns it in one line.
+func (j *job) tell(ctx context.Context, err error) string {
+	message, hint := sallyport.ErrorMessage(err)
+	if sallyport.ErrorCode(err) == sallyport.CodeInternal {
+		message, hint = "the runner had an internal error", "its log has the cause"
+	}
+	j.slog.ErrorContext(ctx, "job could not go on", "err", err)
+	j.log.say(0, sallyport.LogError, "%s", message)
+	if hint != "" {
+		j.log.say(0, sallyport.LogSystem, "%s", hint)
+	}
+	return j.plainText(message, 500)
+}
+
+// setUp checks the lease and makes the room and the scope of the job's expressions.
+func (j *job) setUp(ctx context.Context) (*frame, error) {
+	for name, value := range j.lease.Secrets {
+		if err := j.mask.Add(value); errors.Is(err, redact.ErrShort) {
+			j.log.say(0, sallyport.LogWarning, "The secret %s is too short to be masked.", name)
+		} else if err != nil {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "the secret %s cannot be masked: %v", name, err)
+		}
+	}
+	if j.lease.Plan == nil || j.lease.Plan.Job(j.lease.Job.Key) == nil {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the lease holds no plan for job %q", j.lease.Job.Key)
+	}
+	j.plan = j.lease.Plan.Job(j.lease.Job.Key)
+	if !j.plan.Container.IsZero() || !j.plan.Services.IsZero() {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "container and services are not available on this runner").
+			WithHint("remove them from the job %s", j.plan.Key)
+	}
+	j.update(func() {
+		for i := range j.plan.Steps {
+			s := &j.plan.Steps[i]
+			j.steps = append(j.steps, &topStep{report: sallyport.Step{
+				Number: i + 1, ID: s.ID, Name: j.plainText(stepName(s, s.Name.Text), maxName), Status: sallyport.StatusQueued,
+			}})
+		}
+	})
+	var err error
+	if j.layout, err = j.runner.layout(j.runner.cfg.WorkDir, j.lease.Project); err != nil {
+		return nil, fmt.Errorf("make the job directory: %w", err)
+	}
+	f, err := j.newFrame()
+	if err != nil {
+		return nil, err
+	}
+	j.room, err = j.runner.cfg.Sandbox.Prepare(ctx, sallyport.RoomSpec{
+		ID: fmt.Sprintf("job-%s-%d", j.lease.Job.ID, j.lease.Job.Attempt), Hostname: "runner",
+		Binds: j.layout.binds(), Limits: j.runner.cfg.Limits,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prepare the room: %w", err)
+	}
+	isolation := j.room.Isolation()
+	j.update(func() { j.isolation = &isolation })
+	j.log.say(0, sallyport.LogSystem, "Room ready on %s: isolation %s (%s), network %s.", j.runner.cfg.Name, isolation.Level, isolation.Runtime, isolation.Network)
+	for _, gap := range isolation.NotEnforced {
+		j.log.say(0, sallyport.LogSystem, "Not enforced on this host: %s (%s).", gap.What, gap.Why)
+	}
+	return f, nil
+}
+
+// newFrame makes the frame of the job's own steps.
+func (j *job) newFrame() (*frame, error) {
+	scope, err := workflow.NewScope(j.lease.Contexts)
+	if err != nil {
+		return nil, err
+	}
+	var event []byte = []byte("{}")
+	if v, ok := scope.Get("github").Get("event"); ok && v.Kind() == workflow.KindObject {
+		if event, err = v.MarshalJSON(); err != nil {
+			return nil, err
+		}
+	}
+	eventPath, err := j.layout.give("event.json", event)
+	if err != nil {
+		return nil, err
+	}
+	scope.Set("github", withEntries(scope.Get("github"),
+		workflow.Entry{Key: "job", Value: workflow.String(j.plan.Key)},
+		workflow.Entry{Key: "workspace", Value: workflow.String(j.layout.workspace())},
+		workflow.Entry{Key: "event_path", Value: workflow.String(eventPath)}))
+	scope.Set("runner", j.runnerContext())
+	var secrets []workflow.Entry
+	for _, name := range slices.Sorted(maps.Keys(j.lease.Secrets)) {
+		secrets = append(secrets, workflow.Entry{Key: name, Value: workflow.String(j.lease.Secrets[name])})
+	}
+	scope.Set("secrets", workflow.Object(secrets...))
+	scope.Set("steps", workflow.Object())
+	scope.SetHashFiles(j.hashFiles)
+
+	f := &frame{scope: scope}
+	for _, tree := range []sallyport.Tree{j.lease.Plan.Env, j.plan.Env} {
+		scope.Set("env", j.env.context())
+		vars, err := scope.Vars(tree)
+		if err != nil {
+			return nil, err
+		}
+		j.env.setAll(vars)
+	}
+	if j.env.size() > maxEnvBytes {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the environment has more than %d KiB", maxEnvBytes>>10)
+	}
+	return f, nil
+}
+
+// withEntries returns the object with entries added or replaced.
+func withEntries(object workflow.Value, entries ...workflow.Entry) workflow.Value {
+	return workflow.Object(append(object.Entries(), entries...)...)
+}
+
+// jobOutputs evaluates the outputs of the job. What holds a secret is left out,
+// since outputs are kept in clear and shown to other jobs.
+func (j *job) jobOutputs(f *frame) (outputs map[string]string, tainted []string) {
+	f.scope.SetStatus(j.status(f))
+	vars, err := f.scope.Vars(j.plan.Outputs)
+	if err != nil {
+		j.log.say(0, sallyport.LogError, "The job's outputs could not be evaluated: %v", err)
+		f.failed = true
+		return nil, nil
+	}
+	outputs = make(map[string]string, len(vars))
+	size := 0
+	for _, v := range vars {
+		size += len(v.Name) + len(v.Value)
+		switch {
+		case j.mask.Contains(v.Value):
+			j.log.say(0, sallyport.LogWarning, "The output %q is left out, since it holds a secret.", v.Name)
+			continue
+		case size > maxOutputs:
+			j.log.say(0, sallyport.LogError, "The job's outputs have more than %d KiB. Upload large results as an artifact.", maxOutputs>>10)
+			f.failed = true
+			return nil, nil
+		}
+		outputs[v.Name] = v.Value
+		if v.Tainted {
+			tainted = append(tainted, v.Name)
+		}
+	}
+	slices.Sort(tainted)
+	return outputs, tainted
+}

@@ -1,0 +1,158 @@
+package runner
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+)
+
+// Places in the room. They are those of GitHub's own runners, as scripts rely on them.
+const (
+	roomHome      = "/home/runner"
+	roomToolCache = "/opt/hostedtoolcache"
+	roomGiven     = "/opt/sallyport" // what the runner gives to the job, read-only
+)
+
+// commandDir holds the command files, beneath the temporary directory.
+const commandDir = "_temp/_runner_file_commands"
+
+// layout tells where a job's directories are, on the host and in the room.
+//
+//	HOST            ROOM                                  who writes
+//	dir/work        /home/runner/work                     the job
+//	dir/work/R/R    /home/runner/work/R/R                 the job: its workspace
+//	dir/work/_temp  /home/runner/work/_temp               the job
+//	dir/given       /opt/sallyport (read-only)            the runner
+type layout struct {
+	dir  string // on the host
+	repo string // the repository's short name
+
+	home, toolCache, given, work string // in the room
+
+	workRoot *os.Root // dir/work, opened before the room exists
+	commands *os.Root // dir/work/_temp/_runner_file_commands, likewise
+	scripts  int
+}
+
+// newLayout makes the directories of a job beneath parent.
+func newLayout(parent, project string) (*layout, error) {
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	l := &layout{
+		dir: filepath.Join(parent, "job-"+hex.EncodeToString(b[:])), repo: shortName(project),
+		home: roomHome, toolCache: roomToolCache, given: roomGiven, work: roomHome + "/work",
+	}
+	if err := os.Mkdir(l.dir, 0o700); err != nil {
+		return nil, err
+	}
+	err := l.fill()
+	if err != nil {
+		_ = l.remove()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *layout) fill() error {
+	// The job directory is closed to others on this host; what is beneath it is open, so
+	// that the room's root can use it whatever its id is outside.
+	for dir, mode := range map[string]os.FileMode{
+		"work": 0o777, path.Join("work", l.repo, l.repo): 0o777, path.Join("work", commandDir): 0o777,
+		"given/scripts": 0o755, "given/source": 0o755,
+	} {
+		full := filepath.Join(l.dir, dir)
+		if err := os.MkdirAll(full, 0o755); err != nil {
+			return err
+		}
+		for ; full != l.dir; full = filepath.Dir(full) { // the umask may have taken bits away
+			if err := os.Chmod(full, mode); err != nil {
+				return err
+			}
+		}
+	}
+	var err error
+	if l.workRoot, err = os.OpenRoot(filepath.Join(l.dir, "work")); err != nil {
+		return err
+	}
+	l.commands, err = os.OpenRoot(filepath.Join(l.dir, "work", commandDir))
+	return err
+}
+
+// binds are the directories that the room sees.
+func (l *layout) binds() []sallyport.Bind {
+	return []sallyport.Bind{
+		{Source: filepath.Join(l.dir, "work"), Target: l.work},
+		{Source: filepath.Join(l.dir, "given"), Target: l.given, ReadOnly: true},
+	}
+}
+
+func (l *layout) workspace() string { return path.Join(l.work, l.repo, l.repo) }
+func (l *layout) temp() string      { return path.Join(l.work, "_temp") }
+
+// give writes a file that the job can read and not change, and returns its path in
+// the room. The directory is the runner's own.
+func (l *layout) give(name string, content []byte) (string, error) {
+	full := filepath.Join(l.dir, "given", name)
+	if err := os.WriteFile(full, content, 0o644); err != nil {
+		return "", fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := os.Chmod(full, 0o755); err != nil {
+		return "", err
+	}
+	return path.Join(l.given, name), nil
+}
+
+// script writes the text of a step and returns its path in the room.
+func (l *layout) script(text, extension string) (string, error) {
+	l.scripts++
+	return l.give(fmt.Sprintf("scripts/%d%s", l.scripts, extension), []byte(text))
+}
+
+// inWork returns the path relative to the work directory of an absolute path in the room.
+func (l *layout) inWork(room string) (string, bool) {
+	rel, ok := strings.CutPrefix(path.Clean(room)+"/", l.work+"/")
+	if !ok {
+		return "", false
+	}
+	if rel = strings.TrimSuffix(rel, "/"); rel == "" {
+		rel = "."
+	}
+	return rel, true
+}
+
+// remove deletes the job's directories.
+func (l *layout) remove() error {
+	if l.commands != nil {
+		_ = l.commands.Close()
+	}
+	if l.workRoot != nil {
+		_ = l.workRoot.Close()
+	}
+	return os.RemoveAll(l.dir)
+}
+
+// shortName returns what follows the last slash of a project's name, safe as
+// the name of a directory.
+func shortName(project string) string {
+	name := path.Base(project)
+	var b strings.Builder
+	for _, r := range name[:min(len(name), 100)] {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '.':
+			b.WriteRune(r)
+		default:
+			b.WriteByte('_')
+		}
+	}
+	name = b.String()
+	if strings.Trim(name, ".") == "" || strings.HasPrefix(name, "_") {
+		return "repository"
+	}
+	return name
+}

@@ -1,0 +1,172 @@
+package runner
+
+import (
+	"context"
+	"time"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+)
+
+// reportEvery keeps the reports of a job with many short steps apart.
+const reportEvery = 200 * time.Millisecond
+
+// beat keeps the lease alive and obeys the orders that come back, until ctx
+// ends. When the control plane has not answered for the lease's whole time to
+// live, the job may have been given to another runner: it is killed.
+func (j *job) beat(ctx context.Context) {
+	ttl := j.lease.TTL
+	if ttl <= 0 {
+		ttl = defaultTTL
+	}
+	every := ttl / 3
+	alive := time.Now()
+	next := time.NewTimer(every)
+	defer next.Stop()
+	for {
+		select {
+		case <-next.C:
+		case <-j.beatNow:
+		case <-ctx.Done():
+			return
+		}
+		next.Reset(every)
+		asked := time.Now()
+		call, cancel := context.WithTimeout(ctx, every)
+		order, err := j.runner.cfg.Yard.Heartbeat(call, j.lease.Ref)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			alive = asked
+			j.obey(order)
+		case permanent(err):
+			j.slog.WarnContext(ctx, "lease was lost", "err", err)
+			j.kill(errLost)
+			return
+		case time.Since(alive) >= ttl:
+			j.slog.WarnContext(ctx, "lease ran out", "err", err)
+			j.kill(errLost)
+			return
+		default:
+			j.slog.WarnContext(ctx, "heartbeat had no answer", "err", err)
+		}
+	}
+}
+
+// obey follows an order. One that it does not know could be a stop: it kills.
+func (j *job) obey(order sallyport.Order) {
+	switch order {
+	case sallyport.OrderContinue:
+	case sallyport.OrderCancel:
+		j.cancel("it was cancelled", j.runner.cfg.Grace)
+	default:
+		j.kill(errKilled)
+	}
+}
+
+// poke asks for a heartbeat at once.
+func (j *job) poke() {
+	select {
+	case j.beatNow <- struct{}{}:
+	default:
+	}
+}
+
+// cancel stops the job gracefully: what runs is interrupted unless its condition holds
+// also now, then only steps with always() or cancelled() run. After grace
+// the job is killed. Only the first call counts.
+func (j *job) cancel(why string, grace time.Duration) {
+	j.mu.Lock()
+	first := j.cancelled == ""
+	if first {
+		j.cancelled = why
+		j.grace = time.AfterFunc(grace, func() { j.kill(errGrace) })
+		if j.leaf != nil && !j.leaf.survives {
+			j.leaf.stop(errCancelled)
+		}
+	}
+	j.mu.Unlock()
+	if first {
+		j.log.say(0, sallyport.LogSystem, "The job is cancelled: %s.", why)
+	}
+}
+
+// begin registers what runs next, so that a cancellation can interrupt it; end
+// must be called when it has ended.
+func (j *job) begin(ctx context.Context, survives bool) (leafCtx context.Context, end func()) {
+	leafCtx, stop := context.WithCancelCause(ctx)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.leaf = &leaf{survives: survives, stop: stop}
+	if j.cancelled != "" && !survives {
+		stop(errCancelled)
+	}
+	return leafCtx, func() {
+		j.mu.Lock()
+		j.leaf = nil
+		j.mu.Unlock()
+		stop(nil)
+	}
+}
+
+// update changes what is reported.
+func (j *job) update(change func()) {
+	j.mu.Lock()
+	change()
+	j.mu.Unlock()
+	select {
+	case j.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// snapshot copies the steps' reports. Annotations are only ever appended to,
+// so sharing them is safe.
+func (j *job) snapshot() []sallyport.Step {
+	out := make([]sallyport.Step, len(j.steps))
+	for i, s := range j.steps {
+		out[i] = s.report
+	}
+	return out
+}
+
+// sendReports tells the control plane how the steps stand, each time something
+// changed, until ctx ends.
+func (j *job) sendReports(ctx context.Context) {
+	wait := newBackoff()
+	for {
+		select {
+		case <-j.dirty:
+		case <-ctx.Done():
+			return
+		}
+		j.mu.Lock()
+		report := sallyport.JobReport{Steps: j.snapshot(), Isolation: j.isolation}
+		j.mu.Unlock()
+		err := j.runner.cfg.Yard.Report(ctx, j.lease.Ref, report)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case sallyport.ErrorCode(err) == sallyport.CodeConflict:
+			j.poke() // the heartbeat finds out whether the lease is lost
+		case permanent(err):
+			j.slog.ErrorContext(ctx, "report was refused", "err", err)
+		case err != nil:
+			j.slog.WarnContext(ctx, "report was not taken", "err", err)
+			j.update(func() {})
+			if wait.sleep(ctx) != nil {
+				return
+			}
+			continue
+		}
+		wait.reset()
+		pause := time.NewTimer(reportEvery)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		}
+	}
+}

@@ -1,0 +1,280 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+)
+
+// shell is how the text of a step is run: a command in which {0} stands for
+// the script's path.
+type shell struct {
+	argv      []string
+	extension string
+}
+
+// The shells that have a name ("jobs.<job_id>.steps[*].shell" of GitHub's
+// workflow syntax). The empty name is what runs when nothing is said.
+var shells = map[string]shell{
+	"":       {[]string{"bash", "-e", "{0}"}, ".sh"},
+	"bash":   {[]string{"bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "{0}"}, ".sh"},
+	"sh":     {[]string{"sh", "-e", "{0}"}, ".sh"},
+	"python": {[]string{"python", "{0}"}, ".py"},
+	"pwsh":   {[]string{"pwsh", "-command", ". '{0}'"}, ".ps1"},
+}
+
+// parseShell reads the value of a shell key.
+func parseShell(text string) (shell, error) {
+	text = strings.TrimSpace(text)
+	if sh, ok := shells[text]; ok {
+		return sh, nil
+	}
+	if !strings.Contains(text, "{0}") {
+		return shell{}, sallyport.Errorf(sallyport.CodeInvalid, "%.80q is not a shell of this runner", text).
+			WithHint("use bash, sh, python or pwsh, or a command in which {0} stands for the script, such as: perl {0}")
+	}
+	argv, err := splitCommand(text)
+	if err != nil {
+		return shell{}, err
+	}
+	return shell{argv, shells[path.Base(argv[0])].extension}, nil
+}
+
+// splitCommand splits a command at white space; double quotes keep it together.
+func splitCommand(text string) ([]string, error) {
+	var argv []string
+	var word strings.Builder
+	quoted, inWord := false, false
+	for _, r := range text {
+		switch {
+		case r == '"':
+			quoted, inWord = !quoted, true
+		case !quoted && (r == ' ' || r == '\t' || r == '\n'):
+			if inWord {
+				argv = append(argv, word.String())
+				word.Reset()
+				inWord = false
+			}
+		default:
+			word.WriteRune(r)
+			inWord = true
+		}
+	}
+	if quoted {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "a quote in the shell %.80q does not end", text)
+	}
+	if inWord {
+		argv = append(argv, word.String())
+	}
+	return argv, nil
+}
+
+// command returns the command for a script at the given path in the room.
+func (sh shell) command(script string) []string {
+	argv := make([]string, len(sh.argv))
+	for i, a := range sh.argv {
+		argv[i] = strings.ReplaceAll(a, "{0}", script)
+	}
+	return argv
+}
+
+// runScript runs the text of a run step.
+func (s *step) runScript(ctx context.Context) error {
+	j, scope := s.job, s.frame.scope
+	text, tainted, err := scope.Text(s.plan.Run)
+	if err != nil {
+		return err
+	}
+	if tainted {
+		if err := s.checkInjection(); err != nil {
+			return err
+		}
+	}
+	sh, name, err := s.shell()
+	if err != nil {
+		return err
+	}
+	dir, err := s.workingDirectory()
+	if err != nil {
+		return err
+	}
+	text = lineEnds.Replace(text)
+	if sh.extension == ".ps1" {
+		text = "$ErrorActionPreference = 'stop'\n" + text +
+			"\nif ((Test-Path -LiteralPath variable:\\LASTEXITCODE)) { exit $LASTEXITCODE }\n"
+	}
+	script, err := j.layout.script(text, sh.extension)
+	if err != nil {
+		return err
+	}
+	s.announce(text, name)
+	return s.exec(ctx, sh.command(script), dir)
+}
+
+// exec runs one process with the step's environment and command files, and
+// takes what it wrote to them.
+func (s *step) exec(ctx context.Context, argv []string, dir string) error {
+	j := s.job
+	j.files++
+	files, err := j.layout.newCommandFiles(j.files)
+	if err != nil {
+		return err
+	}
+	env := j.processEnv(s.frame, &s.env, files)
+	action := s.plan.ID
+	if action == "" {
+		action = "__run"
+	}
+	env = append(env, sallyport.EnvVar{Name: "GITHUB_ACTION", Value: action})
+	result, err := j.room.Exec(ctx, sallyport.ExecSpec{
+		Argv: argv, Env: env, Dir: dir, Stdin: strings.NewReader(""), Stdout: s.out, Stderr: s.out,
+	})
+	s.out.close()
+	ferr := j.takeFiles(s, files)
+	switch {
+	case err != nil:
+		return err
+	case ferr != nil:
+		return ferr
+	case s.commands.err != nil:
+		return s.commands.err
+	case result.OOM && result.ExitCode != 0:
+		return &failure{message: fmt.Sprintf("The process ran out of memory and ended with exit code %d.", result.ExitCode), exit: result.ExitCode}
+	case result.Signal != "":
+		return &failure{message: fmt.Sprintf("The process was ended by a signal (%s), exit code %d.", j.plainText(result.Signal, 20), result.ExitCode), exit: result.ExitCode}
+	case result.ExitCode != 0:
+		return &failure{message: fmt.Sprintf("Process completed with exit code %d.", result.ExitCode), exit: result.ExitCode}
+	}
+	return nil
+}
+
+// shell returns the step's shell and the name to show. Defaults of the workflow do not
+// reach into actions.
+func (s *step) shell() (shell, string, error) {
+	chain := []sallyport.Template{s.plan.Shell}
+	if !s.frame.composite {
+		chain = append(chain, s.job.plan.Defaults.Shell, s.job.lease.Plan.Defaults.Shell)
+	}
+	for _, t := range chain {
+		text, tainted, err := s.frame.scope.Text(t)
+		if err != nil {
+			return shell{}, "", err
+		}
+		if tainted {
+			return shell{}, "", sallyport.Errorf(sallyport.CodeInvalid, "the shell must not depend on an untrusted value")
+		}
+		if text != "" {
+			sh, err := parseShell(text)
+			return sh, strings.Join(sh.argv, " "), err
+		}
+	}
+	sh, err := parseShell("")
+	return sh, strings.Join(sh.argv, " "), err
+}
+
+// workingDirectory returns the absolute directory in which the step runs.
+func (s *step) workingDirectory() (string, error) {
+	chain := []sallyport.Template{s.plan.WorkingDirectory}
+	if !s.frame.composite {
+		chain = append(chain, s.job.plan.Defaults.WorkingDirectory, s.job.lease.Plan.Defaults.WorkingDirectory)
+	}
+	for _, t := range chain {
+		text, _, err := s.frame.scope.Text(t)
+		if err != nil {
+			return "", err
+		}
+		if text != "" {
+			return s.job.layout.inWorkspace(text), nil
+		}
+	}
+	return s.job.layout.workspace(), nil
+}
+
+// inWorkspace returns the absolute path in the room of a path that is relative
+// to the workspace unless it is absolute.
+func (l *layout) inWorkspace(p string) string {
+	if path.IsAbs(p) {
+		return path.Clean(p)
+	}
+	return path.Join(l.workspace(), p)
+}
+
+// maxShown bounds the lines of a script that the log repeats.
+const maxShown = 500
+
+// announce writes what runs to the log, as a group.
+func (s *step) announce(text, shellName string) {
+	first, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	s.out.print(sallyport.LogGroup, "Run "+first)
+	lines := strings.SplitAfterN(strings.TrimRight(text, "\n"), "\n", maxShown+1)
+	if len(lines) > maxShown {
+		lines = append(lines[:maxShown], "…")
+	}
+	s.out.print(sallyport.LogCommand, strings.Join(lines, ""))
+	s.out.print(sallyport.LogCommand, "shell: "+shellName)
+	s.announceVars("env", s.env.names, s.env.get)
+	s.out.print(sallyport.LogEndGroup, "")
+}
+
+// announceVars writes named values to the log.
+func (s *step) announceVars(title string, names []string, get func(string) (string, bool)) {
+	if len(names) == 0 {
+		return
+	}
+	var b strings.Builder
+	b.WriteString(title + ":\n")
+	for _, name := range names {
+		value, _ := get(name)
+		fmt.Fprintf(&b, "  %s: %s\n", name, value)
+	}
+	s.out.print(sallyport.LogCommand, b.String())
+}
+
+// harmless is text that means the same inside and outside of quotes in any
+// shell or language: a version, a branch's name, a number.
+var harmless = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._/-]*)?$`)
+
+// checkInjection refuses a script into which an untrusted value would be pasted
+// that could become code. Values without any special character pass.
+func (s *step) checkInjection() error {
+	for _, piece := range expressions(s.plan.Run.Text) {
+		v, err := s.frame.scope.Value(sallyport.Template{Text: piece, Pos: s.plan.Run.Pos})
+		if err != nil {
+			return err
+		}
+		if v.Tainted() && !harmless.MatchString(v.String()) {
+			inner := strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(piece, "${{"), "}}"))
+			return sallyport.Errorf(sallyport.CodeInvalid, "refused: %.200s is an untrusted value with special characters, and pasting it into the script could run it", piece).
+				WithHint("pass it by environment: add `env: { VALUE: %.200s }` to the step and write \"$VALUE\" in the script instead of ${{ %.200s }}", piece, inner)
+		}
+	}
+	return nil
+}
+
+// expressions returns the parts ${{ … }} of a text. A quoted string in one may
+// hold }}.
+func expressions(text string) []string {
+	var out []string
+	for {
+		start := strings.Index(text, "${{")
+		if start < 0 {
+			return out
+		}
+		text = text[start:]
+		quoted, end := false, len(text)
+		for i := 3; i < len(text); i++ {
+			if text[i] == '\'' {
+				quoted = !quoted
+			} else if !quoted && strings.HasPrefix(text[i:], "}}") {
+				end = i + 2
+				break
+			}
+		}
+		out = append(out, text[:end])
+		text = text[end:]
+	}
+}

@@ -1,0 +1,328 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/workflow"
+)
+
+// maxName bounds the name of a step.
+const maxName = 200
+
+// frame is where steps run: the job itself, or one call of a composite action.
+type frame struct {
+	scope   *workflow.Scope
+	results []workflow.Entry // of the steps context
+	failed  bool             // a step of this frame failed
+
+	// Of a composite action only.
+	composite bool
+	outer     variables // env of the step that called it
+	immune    bool      // that step survives a cancellation
+	depth     int
+}
+
+// step is one step while it runs; inner steps of a composite action share the top step.
+type step struct {
+	job     *job
+	frame   *frame
+	plan    *sallyport.PlanStep
+	top     *topStep
+	number  int
+	env     variables // all of it, without what the runner sets
+	out     *output
+	outputs variables
+	size    int  // of the outputs
+	tainted bool // what it makes may be derived from untrusted values
+
+	commands commandState
+}
+
+// failure is how a step failed, in words for the log.
+type failure struct {
+	message, hint string
+	exit          int
+}
+
+func (f *failure) Error() string { return f.message }
+
+// errTimeout is the cause of the end of a step that ran too long.
+type errTimeout struct{ after time.Duration }
+
+func (e errTimeout) Error() string { return fmt.Sprintf("it ran longer than %s", e.after) }
+
+// status is what the status functions answer in the frame.
+func (j *job) status(f *frame) workflow.Status {
+	j.mu.Lock()
+	cancelled := j.cancelled != ""
+	j.mu.Unlock()
+	goesOn := !cancelled || f.immune
+	return workflow.Status{Success: goesOn && !f.failed, Failure: goesOn && f.failed, Cancelled: cancelled}
+}
+
+// runSteps runs the job's own steps in order. The error is not nil when the
+// job cannot go on at all.
+func (j *job) runSteps(ctx context.Context, f *frame, steps []sallyport.PlanStep) error {
+	for i := range steps {
+		top := j.steps[i]
+		s := &step{job: j, frame: f, plan: &steps[i], top: top, number: i + 1}
+		outcome, conclusion, cause, err := j.runStep(ctx, s)
+		j.update(func() {
+			r := &top.report
+			r.Status, r.Outcome, r.Conclusion = sallyport.StatusCompleted, outcome, conclusion
+			r.Cause = cause
+			if !r.StartedAt.IsZero() {
+				r.FinishedAt = j.runner.cfg.Clock()
+			}
+		})
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runStep decides whether a step runs, runs it and records how it ended in
+// its frame. The error is not nil when the job cannot go on at all.
+func (j *job) runStep(ctx context.Context, s *step) (outcome, conclusion sallyport.Conclusion, cause string, err error) {
+	s.out = newOutput(j.log, s.number, s.command)
+	defer s.out.close()
+
+	run, survives, err := s.prepare()
+	switch {
+	case err != nil:
+		s.begin()
+		err = s.fail(err)
+	case !run:
+		s.record(sallyport.Skipped, sallyport.Skipped)
+		return sallyport.Skipped, sallyport.Skipped, "", nil
+	default:
+		s.begin()
+		err = s.execute(ctx, survives)
+	}
+
+	outcome = sallyport.Success
+	var failed *failure
+	switch {
+	case err == nil:
+	case ctx.Err() != nil && !errors.As(context.Cause(ctx), &errTimeout{}):
+		return sallyport.Cancelled, sallyport.Cancelled, context.Cause(ctx).Error(), nil // the job's life is over
+	case errors.Is(err, errCancelled):
+		outcome = sallyport.Cancelled
+		s.out.print(sallyport.LogSystem, "The step was cancelled.")
+	case errors.As(err, &failed):
+		outcome, cause = sallyport.Failure, j.plainText(failed.message, 500)
+		s.out.close()
+		s.out.print(sallyport.LogError, failed.message)
+		if failed.hint != "" {
+			s.out.print(sallyport.LogSystem, failed.hint)
+		}
+		if failed.exit != 0 && !s.frame.composite {
+			j.update(func() { s.top.report.ExitCode = failed.exit })
+		}
+	default:
+		return sallyport.Failure, sallyport.Failure, "the runner could not go on", err
+	}
+	conclusion = outcome
+	if outcome == sallyport.Failure {
+		tolerate, terr := s.frame.scope.Bool(s.plan.ContinueOnError, false)
+		if terr != nil {
+			s.out.print(sallyport.LogError, "continue-on-error: "+terr.Error())
+		}
+		if tolerate {
+			conclusion = sallyport.Success
+		} else {
+			s.frame.failed = true
+		}
+	}
+	s.record(outcome, conclusion)
+	return outcome, conclusion, cause, nil
+}
+
+// prepare sets the step's part of the scope and evaluates its condition, as it
+// is now and as it would be after a cancellation.
+func (s *step) prepare() (run, survives bool, err error) {
+	j, f := s.job, s.frame
+	s.env = j.env.clone()
+	for _, name := range f.outer.names {
+		s.env.set(f.outer.values[name])
+	}
+	status := j.status(f)
+	f.scope.SetStatus(status)
+	f.scope.Set("job", workflow.Object(workflow.Entry{Key: "status", Value: workflow.String(statusName(status))}))
+	f.scope.Set("env", s.env.context())
+	vars, err := f.scope.Vars(s.plan.Env)
+	if err != nil {
+		return false, false, err
+	}
+	s.env.setAll(vars)
+	s.tainted = s.env.tainted()
+	f.scope.Set("env", s.env.context())
+	if run, err = f.scope.Condition(s.plan.If); err != nil || !run {
+		return run, false, err
+	}
+	if f.immune {
+		return true, true, nil
+	}
+	f.scope.SetStatus(workflow.Status{Cancelled: true})
+	survives, err = f.scope.Condition(s.plan.If)
+	f.scope.SetStatus(status)
+	return true, survives, err
+}
+
+func statusName(s workflow.Status) string {
+	switch {
+	case s.Success:
+		return "success"
+	case s.Cancelled:
+		return "cancelled"
+	}
+	return "failure"
+}
+
+// begin reports that the step has started, with its name.
+func (s *step) begin() {
+	if s.frame.composite {
+		return
+	}
+	name, _, err := s.frame.scope.Text(s.plan.Name)
+	if err != nil {
+		name = s.plan.Name.Text
+	}
+	name = s.job.plainText(stepName(s.plan, name), maxName)
+	s.job.update(func() {
+		r := &s.top.report
+		r.Name, r.Status, r.StartedAt = name, sallyport.StatusInProgress, s.job.runner.cfg.Clock()
+	})
+}
+
+// stepName is what GitHub shows for a step: its name, else what it does.
+func stepName(p *sallyport.PlanStep, name string) string {
+	if name != "" {
+		return name
+	}
+	if p.Uses != "" {
+		return "Run " + p.Uses
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(p.Run.Text), "\n")
+	return "Run " + first
+}
+
+// execute runs the step within its time. The error is a *failure, errCancelled,
+// or one with which the job cannot go on.
+func (s *step) execute(ctx context.Context, survives bool) error {
+	minutes, err := s.frame.scope.Number(s.plan.TimeoutMinutes, 0)
+	if err != nil {
+		return s.fail(err)
+	}
+	if minutes > 0 && minutes < 1e6 {
+		after := time.Duration(minutes * float64(time.Minute))
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, after, errTimeout{after})
+		defer cancel()
+	}
+	if s.plan.Uses == "" {
+		ctx, end := s.job.begin(ctx, survives)
+		defer end()
+		return s.result(ctx, s.runScript(ctx))
+	}
+	action, ok := s.job.lease.Plan.Actions[s.plan.Uses]
+	if !ok {
+		return &failure{message: fmt.Sprintf("The plan does not hold the action %s.", s.plan.Uses)}
+	}
+	switch action.Kind {
+	case sallyport.ActionComposite:
+		return s.result(ctx, s.runComposite(ctx, &action, survives))
+	case sallyport.ActionIntrinsic:
+		ctx, end := s.job.begin(ctx, survives)
+		defer end()
+		return s.result(ctx, s.runIntrinsic(ctx, &action))
+	}
+	return &failure{message: fmt.Sprintf("The action %s is of a kind that this runner does not know: %.40q.", s.plan.Uses, action.Kind)}
+}
+
+// result says what an error of the step means, given how its context ended.
+func (s *step) result(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return s.fail(err)
+	}
+	cause := context.Cause(ctx)
+	var timeout errTimeout
+	switch {
+	case err == nil:
+		return nil // it ended before it noticed
+	case errors.As(cause, &timeout):
+		return &failure{message: fmt.Sprintf("The step timed out: %s.", timeout)}
+	case errors.Is(cause, errCancelled):
+		return errCancelled
+	}
+	return err
+}
+
+// fail turns an error that a user may see into a failure of the step; others
+// mean that the job cannot go on.
+func (s *step) fail(err error) error {
+	var f *failure
+	switch {
+	case err == nil || errors.As(err, &f) || errors.Is(err, errCancelled):
+		return err
+	case sallyport.ErrorCode(err) == sallyport.CodeInternal, sallyport.ErrorCode(err) == sallyport.CodeUnavailable:
+		return err
+	}
+	_, hint := sallyport.ErrorMessage(err)
+	return &failure{message: sentence(err.Error()), hint: hint}
+}
+
+func sentence(s string) string {
+	if s == "" || strings.HasSuffix(s, ".") {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}
+
+// setOutput sets an output of the step.
+func (s *step) setOutput(x workflow.Var) error {
+	if s.size += len(x.Name) + len(x.Value); s.size > maxOutputs {
+		return sallyport.Errorf(sallyport.CodeInvalid, "the step's outputs have more than %d KiB", maxOutputs>>10).
+			WithHint("upload large results as an artifact")
+	}
+	x.Tainted = x.Tainted || s.tainted
+	s.outputs.set(x)
+	return nil
+}
+
+// record adds the step's end to the steps context.
+func (s *step) record(outcome, conclusion sallyport.Conclusion) {
+	if s.plan.ID == "" {
+		return
+	}
+	outputs := make([]workflow.Entry, 0, len(s.outputs.names))
+	for _, name := range s.outputs.names {
+		outputs = append(outputs, workflow.Entry{Key: name, Value: stringValue(s.outputs.values[name])})
+	}
+	s.frame.results = append(s.frame.results, workflow.Entry{Key: s.plan.ID, Value: workflow.Object(
+		workflow.Entry{Key: "outputs", Value: workflow.Object(outputs...)},
+		workflow.Entry{Key: "outcome", Value: workflow.String(string(outcome))},
+		workflow.Entry{Key: "conclusion", Value: workflow.String(string(conclusion))},
+	)})
+	s.frame.scope.Set("steps", workflow.Object(s.frame.results...))
+}
+
+// plainText returns foreign text as one line without secrets and control
+// characters, of at most limit bytes.
+func (j *job) plainText(text string, limit int) string {
+	text = j.mask.Text(strings.Join(strings.Fields(strings.ToValidUTF8(text, "\uFFFD")), " "))
+	out, escapes := clean(nil, []byte(text))
+	if escapes {
+		out = []byte(j.mask.Text(withoutSGR(out)))
+	}
+	if len(out) > limit {
+		out = append(out[:cutAt(out, limit-len("…"))], "…"...)
+	}
+	return string(out)
+}
