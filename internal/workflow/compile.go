@@ -65,6 +65,7 @@ func Compile(in CompileInput) (*sallyport.Plan, []sallyport.Diagnostic) {
 	for _, j := range c.order() {
 		c.job(j, scope)
 	}
+	c.plan.Warnings = slices.Clone(f.warnings)
 	for _, d := range c.diags {
 		if d.Severity != "error" {
 			c.plan.Warnings = append(c.plan.Warnings, d)

@@ -200,15 +200,15 @@ func labels(j *sallyport.PlanJob, s *Scope) ([]string, error) {
 		}
 	}
 	items := v.Items()
-	if v.Kind() == KindString {
+	if primitive(v) && v.Kind() != KindNull {
 		items = []Value{v}
 	}
 	var out []string
 	for _, x := range items {
-		if x.Kind() != KindString || strings.TrimSpace(x.str) == "" {
+		if !primitive(x) || strings.TrimSpace(x.String()) == "" {
 			return fail(fmt.Sprintf("runs-on must be labels, not %s %s", article(x.Kind()), quote(x.String())))
 		}
-		out = append(out, x.str)
+		out = append(out, x.String())
 	}
 	if len(out) == 0 {
 		return fail("runs-on names no runner: its value is empty")

@@ -13,10 +13,14 @@ import (
 
 // FromJSON reads one JSON text as a value. Objects keep the order of the text;
 // a repeated name replaces the value of the one before.
-func FromJSON(raw []byte) (Value, error) {
+func FromJSON(raw []byte) (Value, error) { return readJSON(raw, false) }
+
+// readJSON is FromJSON; exact says whether the names of the outermost object
+// are case-sensitive.
+func readJSON(raw []byte, exact bool) (Value, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
-	r := jsonReader{dec: d}
+	r := jsonReader{dec: d, exact: exact}
 	v, err := r.value(0)
 	if err != nil {
 		return Null, err
@@ -29,6 +33,7 @@ func FromJSON(raw []byte) (Value, error) {
 
 type jsonReader struct {
 	dec   *json.Decoder
+	exact bool // names of the outermost object are case-sensitive
 	count int
 }
 
@@ -88,7 +93,7 @@ func (r *jsonReader) array(depth int) (Value, error) {
 }
 
 func (r *jsonReader) object(depth int) (Value, error) {
-	o := newObject(0, false)
+	o := newObject(0, r.exact && depth == 0)
 	for r.dec.More() {
 		k, err := r.dec.Token()
 		if err != nil {

@@ -21,6 +21,8 @@ type File struct {
 	Concurrency *sallyport.PlanConcurrency
 	Permissions sallyport.Permissions // nil: not set
 	Jobs        []Job
+
+	warnings []sallyport.Diagnostic // for the plan
 }
 
 // Job is one job of a workflow file.
@@ -79,6 +81,9 @@ func Parse(path string, src []byte) (*File, []sallyport.Diagnostic) {
 	}
 	d.require(root, "the workflow", "on", "jobs")
 	d.sort()
+	if !hasErrors(d.diags) {
+		f.warnings = d.diags
+	}
 	return f, d.diags
 }
 
