@@ -67,7 +67,7 @@ func view(t testing.TB, s sallyport.Store, f func(tx sallyport.Tx) error) {
 	}
 }
 
-func wantCode(t testing.TB, what string, err error, code sallyport.Code) {
+func wantErr(t testing.TB, what string, err error, code sallyport.Code) {
 	t.Helper()
 	if got := sallyport.ErrorCode(err); got != code {
 		t.Errorf("%s: got code %q (%v), want %q", what, got, err, code)
@@ -142,9 +142,9 @@ func testUpdate(t *testing.T, s sallyport.Store) {
 
 	// A failed insert is an answer, not the end of the transaction.
 	update(t, s, func(tx sallyport.Tx) error {
-		wantCode(t, "second project of a name", tx.Projects().Insert(sallyport.Project{ID: "other", Name: "app"}), sallyport.CodeConflict)
+		wantErr(t, "second project of a name", tx.Projects().Insert(sallyport.Project{ID: "other", Name: "app"}), sallyport.CodeConflict)
 		_, err := tx.Projects().Get("other")
-		wantCode(t, "missing project", err, sallyport.CodeNotFound)
+		wantErr(t, "missing project", err, sallyport.CodeNotFound)
 		return setRef(tx, p, "kept", "3")
 	})
 	wantEqual(t, "after a refused insert", refs(t, s, p), map[string]string{"kept": "3"})
@@ -283,7 +283,7 @@ func testText(t *testing.T, s sallyport.Store) {
 	p := insertProject(t, s)
 	for _, bad := range []string{"a\x00b", "\xff\xfe", "\xed\xa0\x80"} {
 		err := s.Update(t.Context(), func(tx sallyport.Tx) error { return setRef(tx, p, "r", bad) })
-		wantCode(t, fmt.Sprintf("%q", bad), err, sallyport.CodeInvalid)
+		wantErr(t, fmt.Sprintf("%q", bad), err, sallyport.CodeInvalid)
 	}
 	for _, good := range []string{"\u2028 \U0001f600 \x1b[31m \r\n\t", "'; DROP TABLE runs; --", "$1 ?1 %s"} {
 		update(t, s, func(tx sallyport.Tx) error { return setRef(tx, p, "r", good) })
@@ -299,6 +299,6 @@ func testClose(t *testing.T, s sallyport.Store) {
 	if err := s.Close(); err != nil {
 		t.Errorf("second close: %v", err)
 	}
-	wantCode(t, "update after close", s.Update(t.Context(), func(tx sallyport.Tx) error { return setRef(tx, p, "r", "1") }), sallyport.CodeUnavailable)
-	wantCode(t, "view after close", s.View(t.Context(), func(tx sallyport.Tx) error { return nil }), sallyport.CodeUnavailable)
+	wantErr(t, "update after close", s.Update(t.Context(), func(tx sallyport.Tx) error { return setRef(tx, p, "r", "1") }), sallyport.CodeUnavailable)
+	wantErr(t, "view after close", s.View(t.Context(), func(tx sallyport.Tx) error { return nil }), sallyport.CodeUnavailable)
 }

@@ -17,8 +17,8 @@ func testProjects(t *testing.T, s sallyport.Store) {
 				return err
 			}
 		}
-		wantCode(t, "same id", ps.Insert(sallyport.Project{ID: "zoo", Name: "new"}), sallyport.CodeConflict)
-		wantCode(t, "same name", ps.Insert(sallyport.Project{ID: "new", Name: "zoo"}), sallyport.CodeConflict)
+		wantErr(t, "same id", ps.Insert(sallyport.Project{ID: "zoo", Name: "new"}), sallyport.CodeConflict)
+		wantErr(t, "same name", ps.Insert(sallyport.Project{ID: "new", Name: "zoo"}), sallyport.CodeConflict)
 		return ps.Insert(want)
 	})
 	view(t, s, func(tx sallyport.Tx) error {
@@ -32,7 +32,7 @@ func testProjects(t *testing.T, s sallyport.Store) {
 		}
 		wantEqual(t, "project by name", got, want)
 		_, err = tx.Projects().ByName("nobody")
-		wantCode(t, "no such name", err, sallyport.CodeNotFound)
+		wantErr(t, "no such name", err, sallyport.CodeNotFound)
 		list, err := tx.Projects().List()
 		var names []string
 		for _, p := range list {
@@ -74,15 +74,15 @@ func testPushes(t *testing.T, s sallyport.Store) {
 		}
 		again := want
 		again.ID = "again"
-		wantCode(t, "same key", tx.Pushes().Insert(again), sallyport.CodeConflict)
+		wantErr(t, "same key", tx.Pushes().Insert(again), sallyport.CodeConflict)
 		if got, err = tx.Pushes().ByKey(want.Project, want.Key); err != nil {
 			return err
 		}
 		wantEqual(t, "push by key", got.ID, want.ID)
 		_, err = tx.Pushes().ByKey("other", want.Key)
-		wantCode(t, "key of another project", err, sallyport.CodeNotFound)
+		wantErr(t, "key of another project", err, sallyport.CodeNotFound)
 		_, err = tx.Pushes().Get("again")
-		wantCode(t, "refused push", err, sallyport.CodeNotFound)
+		wantErr(t, "refused push", err, sallyport.CodeNotFound)
 		return nil
 	})
 }
@@ -96,7 +96,7 @@ func testRuns(t *testing.T, s sallyport.Store) {
 		if err := tx.Runs().Insert(want, plan); err != nil {
 			return err
 		}
-		wantCode(t, "same run", tx.Runs().Insert(want, plan), sallyport.CodeConflict)
+		wantErr(t, "same run", tx.Runs().Insert(want, plan), sallyport.CodeConflict)
 		got, err := tx.Runs().Get(want.ID)
 		wantEqual(t, "run", got, want)
 		if err != nil {
@@ -118,13 +118,13 @@ func testRuns(t *testing.T, s sallyport.Store) {
 		got, err := tx.Runs().Get(want.ID)
 		wantEqual(t, "saved run", got, changed)
 		stale := want
-		wantCode(t, "save of a stale run", tx.Runs().Save(stale), sallyport.CodeConflict)
+		wantErr(t, "save of a stale run", tx.Runs().Save(stale), sallyport.CodeConflict)
 		stale.ID = "missing"
-		wantCode(t, "save of a missing run", tx.Runs().Save(stale), sallyport.CodeNotFound)
+		wantErr(t, "save of a missing run", tx.Runs().Save(stale), sallyport.CodeNotFound)
 		_, err2 := tx.Runs().Get("missing")
-		wantCode(t, "missing run", err2, sallyport.CodeNotFound)
+		wantErr(t, "missing run", err2, sallyport.CodeNotFound)
 		_, err2 = tx.Runs().Plan("missing")
-		wantCode(t, "missing plan", err2, sallyport.CodeNotFound)
+		wantErr(t, "missing plan", err2, sallyport.CodeNotFound)
 		return err
 	})
 }
@@ -197,8 +197,8 @@ func testJobs(t *testing.T, s sallyport.Store) {
 				return err
 			}
 		}
-		wantCode(t, "same job", tx.Jobs().Insert(want), sallyport.CodeConflict)
-		wantCode(t, "same cell", tx.Jobs().Insert(job(10, r1.ID, "a", 1)), sallyport.CodeConflict)
+		wantErr(t, "same job", tx.Jobs().Insert(want), sallyport.CodeConflict)
+		wantErr(t, "same cell", tx.Jobs().Insert(job(10, r1.ID, "a", 1)), sallyport.CodeConflict)
 		return nil
 	})
 	ids := func(list []sallyport.Job, err error) (out []sallyport.JobID) {
@@ -232,12 +232,12 @@ func testJobs(t *testing.T, s sallyport.Store) {
 		got, err := tx.Jobs().Get(want.ID)
 		wantEqual(t, "saved job", got, changed)
 		wantEqual(t, "unfinished in group", ids(tx.Jobs().InGroup(push.Project, "g")), []sallyport.JobID{i(9), i(8), i(7), i(6)})
-		wantCode(t, "save of a stale job", tx.Jobs().Save(want), sallyport.CodeConflict)
+		wantErr(t, "save of a stale job", tx.Jobs().Save(want), sallyport.CodeConflict)
 		missing := want
 		missing.ID = "missing"
-		wantCode(t, "save of a missing job", tx.Jobs().Save(missing), sallyport.CodeNotFound)
+		wantErr(t, "save of a missing job", tx.Jobs().Save(missing), sallyport.CodeNotFound)
 		_, missed := tx.Jobs().Get("missing")
-		wantCode(t, "missing job", missed, sallyport.CodeNotFound)
+		wantErr(t, "missing job", missed, sallyport.CodeNotFound)
 		return err
 	})
 }
@@ -261,7 +261,7 @@ func testArtifacts(t *testing.T, s sallyport.Store) {
 		}
 		again := want
 		again.ID = "again"
-		wantCode(t, "same run and name", tx.Artifacts().Insert(again), sallyport.CodeConflict)
+		wantErr(t, "same run and name", tx.Artifacts().Insert(again), sallyport.CodeConflict)
 		return nil
 	})
 	ids := func(list []sallyport.Artifact, err error) (out []sallyport.ArtifactID) {
@@ -284,9 +284,9 @@ func testArtifacts(t *testing.T, s sallyport.Store) {
 		got, err = a.Find(run.ID, want.Name)
 		wantEqual(t, "found", got, want)
 		_, missed := a.Find(run.ID, "missing")
-		wantCode(t, "missing name", missed, sallyport.CodeNotFound)
+		wantErr(t, "missing name", missed, sallyport.CodeNotFound)
 		_, missed = a.Get("missing")
-		wantCode(t, "missing artifact", missed, sallyport.CodeNotFound)
+		wantErr(t, "missing artifact", missed, sallyport.CodeNotFound)
 		wantEqual(t, "by run, by name", ids(a.ByRun(run.ID)), []sallyport.ArtifactID{i(2), i(3), want.ID})
 		wantEqual(t, "by digest, oldest first", ids(a.ByDigest(push.Project, want.Digest)), []sallyport.ArtifactID{want.ID, i(2), i(3)})
 		wantEqual(t, "by digest elsewhere", ids(a.ByDigest("other", want.Digest)), nil)
@@ -306,7 +306,7 @@ func testStatements(t *testing.T, s sallyport.Store) {
 		if err := tx.Statements().Insert(want); err != nil {
 			return err
 		}
-		wantCode(t, "same statement", tx.Statements().Insert(want), sallyport.CodeConflict)
+		wantErr(t, "same statement", tx.Statements().Insert(want), sallyport.CodeConflict)
 		return tx.Statements().Insert(older)
 	})
 	view(t, s, func(tx sallyport.Tx) error {
@@ -316,7 +316,7 @@ func testStatements(t *testing.T, s sallyport.Store) {
 			return err
 		}
 		_, missed := tx.Statements().Get("missing")
-		wantCode(t, "missing statement", missed, sallyport.CodeNotFound)
+		wantErr(t, "missing statement", missed, sallyport.CodeNotFound)
 		for _, c := range []struct {
 			name    string
 			project sallyport.ProjectID
@@ -354,7 +354,7 @@ func testVerdicts(t *testing.T, s sallyport.Store) {
 				return err
 			}
 		}
-		wantCode(t, "same verdict", tx.Verdicts().Insert(all[0]), sallyport.CodeConflict)
+		wantErr(t, "same verdict", tx.Verdicts().Insert(all[0]), sallyport.CodeConflict)
 		return nil
 	})
 	ids := func(list []sallyport.Verdict, err error) (out []sallyport.VerdictID) {
@@ -370,7 +370,7 @@ func testVerdicts(t *testing.T, s sallyport.Store) {
 		got, err := tx.Verdicts().Get(all[1].ID)
 		wantEqual(t, "verdict", got, all[1])
 		_, missed := tx.Verdicts().Get("missing")
-		wantCode(t, "missing verdict", missed, sallyport.CodeNotFound)
+		wantErr(t, "missing verdict", missed, sallyport.CodeNotFound)
 		wantEqual(t, "list", ids(tx.Verdicts().List(p, sallyport.Page{Limit: 2})), []sallyport.VerdictID{all[2].ID, all[1].ID})
 		wantEqual(t, "next page", ids(tx.Verdicts().List(p, sallyport.Page{Before: string(all[1].ID)})), []sallyport.VerdictID{all[0].ID})
 		wantEqual(t, "by subject", len(ids(tx.Verdicts().BySubject(p, all[0].Subject))), 3)
@@ -386,7 +386,7 @@ func testReleases(t *testing.T, s sallyport.Store) {
 		if err := tx.Releases().Insert(want); err != nil {
 			return err
 		}
-		wantCode(t, "same release", tx.Releases().Insert(want), sallyport.CodeConflict)
+		wantErr(t, "same release", tx.Releases().Insert(want), sallyport.CodeConflict)
 		return nil
 	})
 	view(t, s, func(tx sallyport.Tx) error {
@@ -396,7 +396,7 @@ func testReleases(t *testing.T, s sallyport.Store) {
 			return err
 		}
 		_, missed := tx.Releases().Get("missing")
-		wantCode(t, "missing release", missed, sallyport.CodeNotFound)
+		wantErr(t, "missing release", missed, sallyport.CodeNotFound)
 		list, err := tx.Releases().List(want.Project, sallyport.Page{Before: "u"}) // "text …" is below
 		wantEqual(t, "list", list, []sallyport.Release{want})
 		return err
@@ -412,7 +412,7 @@ func testDeployments(t *testing.T, s sallyport.Store) {
 		if err := d.Insert(want); err != nil {
 			return err
 		}
-		wantCode(t, "same deployment", d.Insert(want), sallyport.CodeConflict)
+		wantErr(t, "same deployment", d.Insert(want), sallyport.CodeConflict)
 		for n, state := range []sallyport.DeploymentState{sallyport.DeployWatching, sallyport.DeployLive, sallyport.DeployApplying} {
 			v := sallyport.Deployment{ID: id[sallyport.DeploymentID](n), Project: p, Environment: []string{"prod", "test"}[n%2], Number: int64(100 + n), State: state, CreatedAt: epoch}
 			if err := d.Insert(v); err != nil {
@@ -436,7 +436,7 @@ func testDeployments(t *testing.T, s sallyport.Store) {
 		got, err := d.Get(want.ID)
 		wantEqual(t, "deployment", got, want)
 		_, missed := d.Get("missing")
-		wantCode(t, "missing deployment", missed, sallyport.CodeNotFound)
+		wantErr(t, "missing deployment", missed, sallyport.CodeNotFound)
 		wantEqual(t, "list", ids(d.List(p, "", sallyport.Page{})), []sallyport.DeploymentID{i(5), i(2), i(1), i(0)})
 		wantEqual(t, "of an environment", ids(d.List(p, "prod", sallyport.Page{Before: string(i(5)), Limit: 1})), []sallyport.DeploymentID{i(2)})
 		wantEqual(t, "unfinished", ids(d.Unfinished()), []sallyport.DeploymentID{i(0), i(2), i(5)})
@@ -452,9 +452,9 @@ func testDeployments(t *testing.T, s sallyport.Store) {
 		}
 		got, err := tx.Deployments().Get(want.ID)
 		wantEqual(t, "saved deployment", got, changed)
-		wantCode(t, "save of a stale deployment", tx.Deployments().Save(want), sallyport.CodeConflict)
+		wantErr(t, "save of a stale deployment", tx.Deployments().Save(want), sallyport.CodeConflict)
 		saved.ID = "missing"
-		wantCode(t, "save of a missing deployment", tx.Deployments().Save(saved), sallyport.CodeNotFound)
+		wantErr(t, "save of a missing deployment", tx.Deployments().Save(saved), sallyport.CodeNotFound)
 		return err
 	})
 }
@@ -477,7 +477,7 @@ func testEnvironments(t *testing.T, s sallyport.Store) {
 			return err
 		}
 		_, missed := tx.Environments().Get(want.Project, "missing")
-		wantCode(t, "missing environment", missed, sallyport.CodeNotFound)
+		wantErr(t, "missing environment", missed, sallyport.CodeNotFound)
 		list, err := tx.Environments().List(want.Project)
 		wantEqual(t, "list", list, []sallyport.Environment{{Project: want.Project, Name: "a"}, want})
 		return err
@@ -492,7 +492,7 @@ func testTokens(t *testing.T, s sallyport.Store) {
 		}
 		again := want
 		again.ID = "again"
-		wantCode(t, "same hash", tx.Tokens().Insert(again), sallyport.CodeConflict)
+		wantErr(t, "same hash", tx.Tokens().Insert(again), sallyport.CodeConflict)
 		got, err := tx.Tokens().Get(want.ID)
 		wantEqual(t, "token", got, want)
 		if err != nil {
@@ -501,8 +501,8 @@ func testTokens(t *testing.T, s sallyport.Store) {
 		got, err = tx.Tokens().ByHash(want.Kind, want.Hash)
 		wantEqual(t, "by hash", got, want)
 		_, missed := tx.Tokens().ByHash("other", want.Hash)
-		wantCode(t, "of another kind", missed, sallyport.CodeNotFound)
-		wantCode(t, "use of a missing token", tx.Tokens().Use("missing", epoch), sallyport.CodeNotFound)
+		wantErr(t, "of another kind", missed, sallyport.CodeNotFound)
+		wantErr(t, "use of a missing token", tx.Tokens().Use("missing", epoch), sallyport.CodeNotFound)
 		if err := tx.Tokens().Use(want.ID, epoch); err != nil {
 			return err
 		}
@@ -512,7 +512,7 @@ func testTokens(t *testing.T, s sallyport.Store) {
 		if err := tx.Tokens().Delete(want.ID); err != nil {
 			return err
 		}
-		wantCode(t, "second delete", tx.Tokens().Delete(want.ID), sallyport.CodeNotFound)
+		wantErr(t, "second delete", tx.Tokens().Delete(want.ID), sallyport.CodeNotFound)
 		return err
 	})
 }

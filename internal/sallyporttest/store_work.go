@@ -71,9 +71,9 @@ func testAudit(t *testing.T, s sallyport.Store) {
 	})
 	update(t, s, func(tx sallyport.Tx) error { return tx.Audit().SetLogged(0, 3, 0) })
 	err := s.Update(t.Context(), func(tx sallyport.Tx) error { return tx.Audit().SetLogged(3, 5, 1) })
-	wantCode(t, "logging a record twice", err, sallyport.CodeConflict)
+	wantErr(t, "logging a record twice", err, sallyport.CodeConflict)
 	err = s.Update(t.Context(), func(tx sallyport.Tx) error { return tx.Audit().SetLogged(4, 6, 1) })
-	wantCode(t, "logging a missing record", err, sallyport.CodeConflict)
+	wantErr(t, "logging a missing record", err, sallyport.CodeConflict)
 	view(t, s, func(tx sallyport.Tx) error {
 		got, err := tx.Audit().Unlogged(1)
 		wantEqual(t, "unlogged", got, want[4:5])
@@ -234,7 +234,7 @@ func testWorkEnqueue(t *testing.T, s sallyport.Store) {
 	wantEqual(t, "other queue", workIDs(claim(t, s, "other", nil, epoch, 9)), "4")
 	again := newWork(3, "q")
 	err := s.Update(t.Context(), func(tx sallyport.Tx) error { return tx.Work().Enqueue(again) })
-	wantCode(t, "same id with another key", err, sallyport.CodeConflict)
+	wantErr(t, "same id with another key", err, sallyport.CodeConflict)
 }
 
 func testWorkLabels(t *testing.T, s sallyport.Store) {
@@ -262,7 +262,7 @@ func testWorkLabels(t *testing.T, s sallyport.Store) {
 	}
 	bad := newWork(9, "q")
 	bad.Labels = []string{"a\x00"}
-	wantCode(t, "label with NUL", s.Update(t.Context(), func(tx sallyport.Tx) error { return tx.Work().Enqueue(bad) }), sallyport.CodeInvalid)
+	wantErr(t, "label with NUL", s.Update(t.Context(), func(tx sallyport.Tx) error { return tx.Work().Enqueue(bad) }), sallyport.CodeInvalid)
 }
 
 func testWorkFencing(t *testing.T, s sallyport.Store) {
@@ -280,9 +280,9 @@ func testWorkFencing(t *testing.T, s sallyport.Store) {
 	}{{first.ID, first.Token}, {free.ID, ""}, {free.ID, second.Token}, {"missing", second.Token}} {
 		update(t, s, func(tx sallyport.Tx) error {
 			w := tx.Work()
-			wantCode(t, "extend", w.Extend(stale.id, stale.token, epoch.Add(time.Hour)), sallyport.CodeConflict)
-			wantCode(t, "done", w.Done(stale.id, stale.token), sallyport.CodeConflict)
-			wantCode(t, "retry", w.Retry(stale.id, stale.token, epoch, ""), sallyport.CodeConflict)
+			wantErr(t, "extend", w.Extend(stale.id, stale.token, epoch.Add(time.Hour)), sallyport.CodeConflict)
+			wantErr(t, "done", w.Done(stale.id, stale.token), sallyport.CodeConflict)
+			wantErr(t, "retry", w.Retry(stale.id, stale.token, epoch, ""), sallyport.CodeConflict)
 			return nil
 		})
 	}
@@ -296,7 +296,7 @@ func testWorkFencing(t *testing.T, s sallyport.Store) {
 	third := claim(t, s, "q", nil, epoch.Add(40*time.Minute), 1)[0]
 	wantEqual(t, "retried", []any{third.ID, third.Attempt, third.LastError}, []any{second.ID, 3, "it broke"})
 	update(t, s, func(tx sallyport.Tx) error {
-		wantCode(t, "done with the token of an earlier lease", tx.Work().Done(third.ID, second.Token), sallyport.CodeConflict)
+		wantErr(t, "done with the token of an earlier lease", tx.Work().Done(third.ID, second.Token), sallyport.CodeConflict)
 		return tx.Work().Done(third.ID, third.Token)
 	})
 }
