@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -38,12 +39,11 @@ func (m *memory) append(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for range n {
-		salt := make([]byte, 16)
-		_, _ = rand.Read(salt)
 		seq := int64(len(m.records))
+		salt := sha256.Sum256(fmt.Append(nil, "salt", seq)) // a process that was killed can make the same trail again
 		m.records = append(m.records, sallyport.AuditRecord{
 			Seq: seq, At: time.UnixMicro(1767323045000000 + seq), Actor: "person:ann", Action: "run.created", Object: fmt.Sprintf("run/%d", seq),
-			Detail: json.RawMessage(`{"n":` + fmt.Sprint(seq) + `}`), Salt: salt, LogIndex: -1,
+			Detail: json.RawMessage(`{"n":` + fmt.Sprint(seq) + `}`), Salt: salt[:], LogIndex: -1,
 		})
 	}
 }
@@ -261,6 +261,9 @@ func TestTampering(t *testing.T) {
 		"older restored and written to": {func(m *memory) {
 			m.records = m.records[:1400]
 			m.append(200)
+			for i := 1400; i < len(m.records); i++ {
+				m.records[i].Actor = "person:bob"
+			}
 		}, 1400, "rolled_back"},
 		"unlogged deleted": {func(m *memory) {
 			m.append(3)
