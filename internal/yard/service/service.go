@@ -24,8 +24,11 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -155,11 +158,26 @@ func (h *host) end(exit string, cause error) error {
 		h.state.Exit = exit + ": " + message
 		h.log.Error("release not started", "err", cause)
 	}
-	if len(h.state.Exit) > maxExit {
-		h.state.Exit = h.state.Exit[:maxExit]
-	}
+	h.state.Exit = oneLine(h.state.Exit)
 	h.log.Info("release ended", "exit", h.state.Exit)
 	return h.save()
+}
+
+// oneLine bounds s and takes away what could draw on a terminal: parts of it
+// are the room's word.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, s)
+	for i := range s { // cut between runes
+		if i > maxExit {
+			return s[:i]
+		}
+	}
+	return s
 }
 
 func (h *host) save() error {
