@@ -30,18 +30,19 @@ func forms(v string) iter.Seq[string] {
 				return
 			}
 		}
-		inner := aligned(base64.RawStdEncoding, v)
-		for _, f := range inner {
-			// An encoded value is often encoded once more.
-			for _, g := range append(aligned(base64.RawStdEncoding, f), f) {
-				if !yield(g) {
+		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			for _, f := range append(aligned(enc, v), tails(enc, v)...) {
+				if !yield(f) {
 					return
 				}
 			}
 		}
-		for _, f := range aligned(base64.RawURLEncoding, v) {
-			if !yield(f) {
-				return
+		for _, inner := range aligned(base64.RawStdEncoding, v) {
+			// An encoded value is often encoded once more.
+			for _, f := range aligned(base64.RawStdEncoding, inner) {
+				if !yield(f) {
+					return
+				}
 			}
 		}
 		for _, f := range wrapped(v) {
@@ -122,15 +123,31 @@ func escapes(v string) []string {
 func aligned(enc *base64.Encoding, v string) []string {
 	var list []string
 	for before := range 3 {
-		b := append(make([]byte, before, before+len(v)), v...)
-		s := enc.EncodeToString(b)
-		skip := (before*8 + 5) / 6         // characters that hold bits of what stands before
-		whole := (before + len(v)) * 8 / 6 // characters that hold bits of v alone
-		if skip < whole {
+		s, skip := encodeAt(enc, v, before)
+		if whole := (before + len(v)) * 8 / 6; skip < whole {
 			list = append(list, s[skip:whole])
 		}
 	}
 	return list
+}
+
+// tails returns the same for v at the end of the encoded text, where there are more
+// characters that depend on v alone: with and without padding.
+func tails(enc *base64.Encoding, v string) []string {
+	var list []string
+	for before := range 3 {
+		if s, skip := encodeAt(enc, v, before); len(s)%4 != 0 {
+			list = append(list, s[skip:], s[skip:]+"=="[:4-len(s)%4])
+		}
+	}
+	return list
+}
+
+// encodeAt encodes v after so many other bytes; the first skip characters
+// depend on those.
+func encodeAt(enc *base64.Encoding, v string, before int) (s string, skip int) {
+	b := append(make([]byte, before, before+len(v)), v...)
+	return enc.EncodeToString(b), (before*8 + 5) / 6
 }
 
 // wrapped returns the lines of v's base64 form as base64 and openssl break it.
