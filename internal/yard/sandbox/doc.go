@@ -1,0 +1,28 @@
+// Package sandbox makes rooms at the level "standard": OCI containers run by a
+// pinned runc, each used once. The runner and the release host call it; the
+// control plane never does.
+//
+// A room is built in four moves:
+//
+//  1. The keeper, one locked OS thread per room (one process when the runner
+//     has no root), enters a mount and a network namespace of its own and pivots
+//     into a small root (the stage) in which nothing of the host is left but
+//     what the room may see. Nothing appears in the host's mount table, and
+//     all of it vanishes with the keeper.
+//  2. There it lays the room's root: a size- and inode-limited disk, over it
+//     the allowlisted host view (host.go), the binds, the skeleton.
+//  3. runc, executed from a sealed copy in memory, adds the user, pid, mount,
+//     ipc, uts and cgroup namespaces, seccomp, capabilities and limits. The
+//     network namespace is older than the user namespace, so that not even the
+//     room's root holds a capability over it.
+//  4. Our own binary, seen in the room as /.sallyport/init, becomes pid 1 and
+//     forks steps on request over an inherited socket (init.go). It ends when the
+//     socket does, and with it every process of the room: a room never outlives
+//     its runner.
+//
+// What pid 1 says is the room's word, not ours: the host's side bounds it and
+// believes it no further than the job itself.
+//
+// What this host cannot enforce is listed in Isolation.NotEnforced; what the
+// level cannot do without is refused with CodeUnavailable.
+package sandbox

@@ -1,0 +1,137 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// As root, every room has a range of user and group ids of its own: ids 0 to
+// 65535 inside are base to base+65535 on the host, where nobody else has them.
+const (
+	rangeSize = 65536
+	// rangeBase is far above what user databases and /etc/subuid hand out (they
+	// start at 100000 and grow by 65536 a user).
+	rangeBase = 0x5A110000
+	// maxRanges bounds the rooms of one process; the last range ends below 2^31,
+	// which some tools take for the highest id.
+	maxRanges = 4096
+)
+
+// idRange is one such range with the user namespaces by which mounts are
+// translated into it. They hold no process.
+type idRange struct {
+	base int
+	// view shows host ids 0-65535 as the room's: the host's root owns a system
+	// file, so the room's root does.
+	view *os.File
+	// bind shows the runner's uid as the room's root, and keeps all other ids of
+	// the room in its own range on disk: a file that the room made for another
+	// user belongs to no user of the host.
+	bind *os.File
+}
+
+// ranges hands out ranges. A range is made at its first use and used again
+// after its room is gone.
+type ranges struct {
+	mu   sync.Mutex
+	free []*idRange
+	made int
+}
+
+func (r *ranges) take() (*idRange, error) {
+	r.mu.Lock()
+	if n := len(r.free); n > 0 {
+		got := r.free[n-1]
+		r.free = r.free[:n-1]
+		r.mu.Unlock()
+		return got, nil
+	}
+	if r.made == maxRanges {
+		r.mu.Unlock()
+		return nil, fmt.Errorf("all %d id ranges are in use", maxRanges)
+	}
+	n := r.made
+	r.made++
+	r.mu.Unlock()
+
+	base := rangeBase + n*rangeSize
+	view, err := newUserNS([]syscall.SysProcIDMap{{ContainerID: 0, HostID: base, Size: rangeSize}})
+	if err != nil {
+		return nil, err
+	}
+	uid := os.Geteuid()
+	bind, err := newUserNS([]syscall.SysProcIDMap{
+		{ContainerID: uid, HostID: base, Size: 1},
+		{ContainerID: base + 1, HostID: base + 1, Size: rangeSize - 1},
+	})
+	if err != nil {
+		view.Close()
+		return nil, err
+	}
+	return &idRange{base: base, view: view, bind: bind}, nil
+}
+
+func (r *ranges) put(used *idRange) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.free = append(r.free, used)
+}
+
+func (r *ranges) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, used := range r.free {
+		used.view.Close()
+		used.bind.Close()
+	}
+	r.free = nil
+}
+
+// newUserNS makes a user namespace that nobody lives in. A namespace needs a
+// process to be born, so one is started and killed at its first instruction:
+// traced, it stops there by itself.
+func newUserNS(maps []syscall.SysProcIDMap) (*os.File, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	p, err := os.StartProcess("/proc/self/exe", []string{"sallyport:user-namespace"}, &os.ProcAttr{
+		Env:   []string{},
+		Files: []*os.File{null, null, null},
+		Sys: &syscall.SysProcAttr{
+			Cloneflags:  unix.CLONE_NEWUSER,
+			UidMappings: maps,
+			GidMappings: maps,
+			Ptrace:      true,
+			Pdeathsig:   syscall.SIGKILL,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make a user namespace: %w", err)
+	}
+	defer func() {
+		_ = p.Kill()
+		var ws unix.WaitStatus
+		for {
+			// The first status may be the stop at exec; the last one is the death.
+			_, err := unix.Wait4(p.Pid, &ws, 0, nil)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil || ws.Exited() || ws.Signaled() {
+				break
+			}
+		}
+		_ = p.Release()
+	}()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", p.Pid))
+	if err != nil {
+		return nil, fmt.Errorf("open a user namespace: %w", err)
+	}
+	return f, nil
+}

@@ -1,0 +1,336 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// controlFD is the room's end of the control socket, the first file after
+// stderr; runc passes it through.
+const controlFD = 3
+
+// oomStep is added to the badness of every process but init, so that a job that
+// meets its memory limit loses a process of its own and not the room.
+const oomStep = "500"
+
+// roomInit is pid 1 of a room. It holds nothing but the control socket, answers
+// talks until the host's end closes, and then ends, which ends the room.
+//
+// Steps run with its user id but cannot reach into it: it is not dumpable (no
+// ptrace, no /proc/1/fd, no /proc/1/mem), all its files are close-on-exec, and the
+// kernel drops every signal to pid 1 that would kill it.
+func roomInit() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("room init: prctl: %w", err)
+	}
+	if os.Getpid() != 1 {
+		return errors.New("room init: runs as pid 1 of a room only")
+	}
+	unix.CloseOnExec(controlFD)
+	control, err := unixConn(os.NewFile(controlFD, "control"))
+	if err != nil {
+		return fmt.Errorf("room init: control socket: %w", err)
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("room init: %w", err)
+	}
+	// The runtime's own standard streams are files of the host.
+	for fd := range 2 {
+		if err := unix.Dup3(int(null.Fd()), fd, 0); err != nil {
+			return fmt.Errorf("room init: %w", err)
+		}
+	}
+	unix.Umask(0o022)
+	os.Clearenv()
+	keepSignals()
+
+	in := &roomsInit{null: null, children: make(map[int]chan<- syscall.WaitStatus), death: make(chan struct{})}
+	if f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY, 0); err == nil {
+		in.oom = f
+	}
+	go in.reap()
+	if _, err := control.Write([]byte{helloByte}); err != nil {
+		return fmt.Errorf("room init: %w", err)
+	}
+	// From here on stderr, a pipe of the host, carries only a crash of init.
+	for {
+		var b [1]byte
+		_, files, err := readWithFiles(control, b[:])
+		if err != nil {
+			return nil // the host is gone, or wants the room gone
+		}
+		if b[0] != talkByte || len(files) != 1 {
+			closeAll(files)
+			continue
+		}
+		if talk, err := unixConn(files[0]); err == nil {
+			go in.talk(talk)
+		}
+	}
+}
+
+// keepSignals gives every signal a handler that does nothing. The kernel already
+// keeps unhandled signals from pid 1, but the Go runtime installs handlers that
+// would end the process. Handlers, unlike SIG_IGN, are not inherited by steps.
+func keepSignals() {
+	drop := make(chan os.Signal, 1) // full: dropped by the runtime, as wished
+	for s := syscall.Signal(1); s < 32; s++ {
+		switch s {
+		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGURG: // SIGURG is the scheduler's
+		default:
+			signal.Notify(drop, s)
+		}
+	}
+}
+
+// roomsInit is the state of pid 1.
+type roomsInit struct {
+	null *os.File
+	oom  *os.File // nil when there is no such file
+
+	mu       sync.Mutex // held from fork until the child is known, so that reap meets no stranger
+	children map[int]chan<- syscall.WaitStatus
+	death    chan struct{} // closed at the next death
+}
+
+// nextDeath returns a channel that is closed when the next child is reaped.
+func (in *roomsInit) nextDeath() <-chan struct{} {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.death
+}
+
+// reap waits for every child of pid 1, orphans included, and tells those who
+// wait for one.
+func (in *roomsInit) reap() {
+	died := make(chan os.Signal, 1)
+	signal.Notify(died, syscall.SIGCHLD)
+	for {
+		dead := false
+		in.mu.Lock()
+		for {
+			var ws syscall.WaitStatus
+			pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+			if err == syscall.EINTR {
+				continue
+			}
+			if err != nil || pid <= 0 {
+				break
+			}
+			if ended, ok := in.children[pid]; ok {
+				delete(in.children, pid)
+				ended <- ws // buffered
+			}
+			dead = true
+		}
+		if dead {
+			close(in.death)
+			in.death = make(chan struct{})
+		}
+		in.mu.Unlock()
+		<-died
+	}
+}
+
+// fork starts a step in a session and process group of its own.
+func (in *roomsInit) fork(req request, std [3]*os.File) (pid int, ended <-chan syscall.WaitStatus, err error) {
+	if len(req.Argv) == 0 {
+		return 0, nil, errors.New("no command")
+	}
+	if fi, err := os.Stat(req.Dir); err != nil || !fi.IsDir() {
+		return 0, nil, fmt.Errorf("working directory %s: no such directory", req.Dir)
+	}
+	exe, err := lookPath(req.Argv[0], req.Dir, req.Env)
+	if err != nil {
+		return 0, nil, err
+	}
+	attr := &syscall.ProcAttr{
+		Dir:   req.Dir,
+		Env:   req.Env,
+		Files: []uintptr{std[0].Fd(), std[1].Fd(), std[2].Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	end := make(chan syscall.WaitStatus, 1)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.badness(oomStep)
+	pid, err = syscall.ForkExec(exe, req.Argv, attr)
+	in.badness("0")
+	if err != nil {
+		return 0, nil, fmt.Errorf("%s: %w", req.Argv[0], err)
+	}
+	in.children[pid] = end
+	return pid, end, nil
+}
+
+// badness sets our own oom_score_adj, which a child inherits.
+func (in *roomsInit) badness(adj string) {
+	if in.oom != nil {
+		_, _ = in.oom.WriteAt([]byte(adj), 0) // best effort: without it init is merely as likely a victim as a step
+	}
+}
+
+// talk serves one request.
+func (in *roomsInit) talk(c *net.UnixConn) {
+	defer c.Close()
+	body, files, err := readFrame(c, maxRequest)
+	if err != nil {
+		return
+	}
+	var req request
+	if err := json.Unmarshal(body, &req); err != nil {
+		closeAll(files)
+		return
+	}
+	switch req.Op {
+	case opExec:
+		in.exec(c, req, files)
+	case opDial:
+		closeAll(files)
+		dialLoopback(c, req.Port)
+	default:
+		closeAll(files)
+		_ = writeFrame(c, answer{Failed: "unknown request"})
+	}
+}
+
+func (in *roomsInit) exec(c *net.UnixConn, req request, files []*os.File) {
+	std, rest := [3]*os.File{in.null, in.null, in.null}, files
+	for i, attached := range req.Std {
+		if attached && len(rest) > 0 {
+			std[i], rest = rest[0], rest[1:]
+		}
+	}
+	pid, ended, err := in.fork(req, std)
+	closeAll(files)
+	if err != nil {
+		_ = writeFrame(c, answer{Failed: err.Error()})
+		return
+	}
+	o := &order{pid: pid, killed: make(chan struct{})}
+	go o.obey(c)
+	ws := <-ended
+	// Once a signal was asked for, the talk is over when the whole group is gone
+	// or was killed, not when its leader is: a shell dies before its children.
+	for o.signalled.Load() && syscall.Kill(-pid, 0) == nil {
+		select {
+		case <-in.nextDeath():
+		case <-o.killed:
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			o.signalled.Store(false)
+		}
+	}
+	o.over.Store(true)
+	a := answer{Code: ws.ExitStatus()}
+	if ws.Signaled() {
+		a = answer{Signal: int(ws.Signal())}
+	}
+	_ = writeFrame(c, a)
+}
+
+// order passes the host's signals on to one step's process group.
+type order struct {
+	pid       int
+	signalled atomic.Bool
+	over      atomic.Bool   // the group is not ours to signal any more
+	killed    chan struct{} // closed after SIGKILL
+}
+
+// obey reads signals until the talk ends. The host going away before the step
+// ended means SIGKILL.
+func (o *order) obey(c *net.UnixConn) {
+	defer close(o.killed)
+	for {
+		var b [1]byte
+		sig := syscall.SIGKILL
+		if _, err := io.ReadFull(c, b[:]); err == nil {
+			sig = syscall.Signal(b[0])
+		}
+		if o.over.Load() {
+			return
+		}
+		o.signalled.Store(true)
+		_ = syscall.Kill(-o.pid, sig)
+		if sig == syscall.SIGKILL {
+			return
+		}
+	}
+}
+
+// lookPath finds a command as execvp would, by the PATH of the step's own
+// environment.
+func lookPath(name, dir string, env []string) (string, error) {
+	inDir := func(p string) string {
+		if path.IsAbs(p) {
+			return p
+		}
+		return path.Join(dir, p)
+	}
+	if strings.Contains(name, "/") {
+		return inDir(name), nil
+	}
+	search := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			search = v
+		}
+	}
+	denied := false
+	for _, p := range strings.Split(search, ":") {
+		exe := path.Join(inDir(p), name)
+		fi, err := os.Stat(exe)
+		if err != nil || fi.IsDir() {
+			continue
+		}
+		if unix.Access(exe, unix.X_OK) == nil {
+			return exe, nil
+		}
+		denied = true
+	}
+	if denied {
+		return "", fmt.Errorf("%s: %w", name, syscall.EACCES)
+	}
+	return "", fmt.Errorf("%s: executable file not found in PATH", name)
+}
+
+// dialLoopback connects to a port on the room's loopback and hands the
+// connection to the host.
+func dialLoopback(c *net.UnixConn, port int) {
+	// Bounded, so that a server that accepts nothing does not hold talks for ever.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var d net.Dialer
+	var last error
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, fmt.Sprint(port)))
+		if err != nil {
+			last = err
+			continue
+		}
+		f, err := conn.(*net.TCPConn).File()
+		conn.Close()
+		if err != nil {
+			last = err
+			continue
+		}
+		_ = writeFrame(c, answer{}, f)
+		f.Close()
+		return
+	}
+	_ = writeFrame(c, answer{Failed: last.Error()})
+}

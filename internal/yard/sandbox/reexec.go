@@ -1,0 +1,47 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+)
+
+// Markers in argv[1] by which our own binary knows that it was started by this
+// package. They cannot be mistaken for a verb of the command line.
+const (
+	markInit   = "sallyport:room-init"
+	markKeeper = "sallyport:room-keeper"
+	markSettle = "sallyport:room-settle"
+)
+
+// Reexec runs the part of a room that args (os.Args) asks for, and reports
+// whether it did; main must then exit with the code. Call it first thing in main:
+// it costs one comparison otherwise.
+func Reexec(args []string) (handled bool, exit int) {
+	if len(args) < 2 {
+		return false, 0
+	}
+	var err error
+	switch args[1] {
+	case markInit:
+		err = roomInit()
+	case markKeeper:
+		err = roomKeeper(args[2:])
+	case markSettle:
+		err = roomSettle(args[2:])
+	default:
+		return false, 0
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return true, 1
+	}
+	return true, 0
+}
+
+// readJob reads the JSON handed to a helper process on an inherited file.
+func readJob(fd uintptr, v any) error {
+	f := os.NewFile(fd, "job")
+	defer f.Close()
+	return json.NewDecoder(f).Decode(v)
+}

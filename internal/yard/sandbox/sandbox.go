@@ -1,0 +1,427 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+)
+
+// Config says how rooms are made. StateDir is the only field without a default.
+type Config struct {
+	// StateDir is where rooms keep what must lie on a disk. It is made with mode
+	// 0700; one process at a time should use it.
+	StateDir string
+	// Runtime is the path of runc; "" means beside our own executable, then PATH.
+	Runtime string
+	// InitExe is our own binary, whose main calls Reexec first. "" is os.Executable.
+	InitExe string
+	// Limits replace the defaults of sallyport.Limits where they are not zero.
+	Limits sallyport.Limits
+	// Log gets what operators should know; nil is silence.
+	Log *slog.Logger
+}
+
+// Sandbox makes rooms at the level "standard".
+type Sandbox struct {
+	stateDir string
+	initExe  string
+	log      *slog.Logger
+	limits   sallyport.Limits
+	runtime  *ociRuntime
+	rootless bool
+	prefix   string // of our cgroups' names
+
+	hidden *hidden
+	disks  *templates
+	ranges *ranges  // as root
+	users  userMaps // rootless
+}
+
+var _ sallyport.Sandbox = (*Sandbox)(nil)
+
+// Level is the name of what this package enforces, for the evidence.
+const Level = "standard"
+
+// Defaults of sallyport.Limits.
+const (
+	defaultMemory    = 4 << 30
+	defaultProcesses = 4096
+	defaultDisk      = 10 << 30
+	defaultFiles     = 2_000_000
+)
+
+// New checks the runtime and readies the state directory. It makes no room;
+// Close frees what it holds.
+func New(c Config) (*Sandbox, error) {
+	if !filepath.IsAbs(c.StateDir) {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the sandbox's state directory %q is not an absolute path", c.StateDir)
+	}
+	s := &Sandbox{
+		stateDir: filepath.Clean(c.StateDir),
+		initExe:  c.InitExe,
+		log:      c.Log,
+		limits:   withDefaults(c.Limits, sallyport.Limits{MemoryBytes: defaultMemory, Processes: defaultProcesses, DiskBytes: defaultDisk, Files: defaultFiles}),
+		rootless: os.Geteuid() != 0,
+		hidden:   &hidden{now: time.Now},
+		ranges:   &ranges{},
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.initExe == "" {
+		exe, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find our own executable: %w", err)
+		}
+		s.initExe = exe
+	}
+	if err := os.MkdirAll(s.roomsDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("make the sandbox's state directory: %w", err)
+	}
+	if err := os.Chmod(s.stateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("close the sandbox's state directory: %w", err)
+	}
+	sum := sha256.Sum256([]byte(s.stateDir))
+	s.prefix = "sallyport-" + hex.EncodeToString(sum[:4]) + "-"
+	s.disks = &templates{dir: s.stateDir}
+	if s.rootless {
+		s.users = findUserMaps()
+	}
+	var err error
+	if s.runtime, err = openRuntime(c.Runtime); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close frees what the sandbox holds open. Rooms that are not destroyed yet keep
+// working.
+func (s *Sandbox) Close() error {
+	s.disks.close()
+	s.ranges.close()
+	return s.runtime.exe.Close()
+}
+
+func (s *Sandbox) roomsDir() string { return filepath.Join(s.stateDir, "rooms") }
+
+// withDefaults fills what is zero or negative in l.
+func withDefaults(l, def sallyport.Limits) sallyport.Limits {
+	pick := func(v *int64, d int64) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	pick(&l.MemoryBytes, def.MemoryBytes)
+	pick(&l.Processes, def.Processes)
+	pick(&l.DiskBytes, def.DiskBytes)
+	pick(&l.Files, def.Files)
+	if l.CPUs <= 0 {
+		l.CPUs = def.CPUs
+	}
+	return l
+}
+
+// Check implements sallyport.Sandbox.
+func (s *Sandbox) Check(context.Context) (sallyport.Isolation, error) {
+	if err := s.hostAllows(); err != nil {
+		return sallyport.Isolation{}, err
+	}
+	groups, err := findCgroups()
+	if err != nil {
+		return sallyport.Isolation{}, err
+	}
+	ctl, gaps := groups.enforceable()
+	return s.isolation(ctl, gaps), nil
+}
+
+// hostAllows finds out whether this host lets us isolate at all.
+func (s *Sandbox) hostAllows() error {
+	if s.rootless {
+		if err := userNamespacesAllowed(os.DirFS("/")); err != nil {
+			return err
+		}
+		return s.users.probe(s.initExe)
+	}
+	r, err := s.ranges.take()
+	if err != nil {
+		return sallyport.Errorf(sallyport.CodeUnavailable, "user namespaces are not available: %v", err).
+			WithHint("allow user namespaces (sysctl user.max_user_namespaces) for the runner")
+	}
+	s.ranges.put(r)
+	return nil
+}
+
+// isolation words what is enforced, and what is not, in the evidence's vocabulary.
+func (s *Sandbox) isolation(ctl controllers, gaps []sallyport.Gap) sallyport.Isolation {
+	iso := sallyport.Isolation{
+		Level: Level, Runtime: s.runtime.version, Rootless: s.rootless, Network: "none",
+		Enforced: []string{
+			"capabilities", "cgroup-namespace", "disk", "files", "host-view", "ipc-namespace", "mount-namespace",
+			"network-namespace", "no-new-privileges", "pid-namespace", "processes", "seccomp", "user-namespace", "uts-namespace",
+		},
+		NotEnforced: slices.DeleteFunc(slices.Clone(gaps), func(g sallyport.Gap) bool {
+			return s.rootless && g.What == "processes" // by a limit of the user namespace
+		}),
+	}
+	if !s.rootless && !ctl.pids {
+		iso.Enforced = slices.DeleteFunc(iso.Enforced, func(e string) bool { return e == "processes" })
+	}
+	for name, on := range map[string]bool{"memory": ctl.memory, "swap": ctl.swap, "cpu": ctl.cpu} {
+		if on {
+			iso.Enforced = append(iso.Enforced, name)
+		}
+	}
+	if s.rootless && s.users.count == 0 {
+		iso.NotEnforced = append(iso.NotEnforced, sallyport.Gap{What: "user-ids", Why: "the runner's user has no subordinate ids: the room knows one user only"})
+	}
+	iso.NotEnforced = append(iso.NotEnforced, sallyport.Gap{What: "workspace-disk", Why: "bound directories lie on the host's file system, which has no quota for them"})
+	slices.Sort(iso.Enforced)
+	slices.SortFunc(iso.NotEnforced, func(a, b sallyport.Gap) int { return strings.Compare(a.What, b.What) })
+	return iso
+}
+
+var roomID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
+
+// hostname as in RFC 1123, one label or several.
+var hostname = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.-]{0,63}$`)
+
+// maxBinds bounds what a caller may ask for; a job needs about three.
+const maxBinds = 64
+
+// checkSpec refuses a room that cannot be made safely.
+func checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
+	invalid := func(format string, args ...any) ([]bind, error) {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, format, args...)
+	}
+	if !roomID.MatchString(spec.ID) {
+		return invalid("room id %q is not of the form [a-z0-9-]{1,64}", spec.ID)
+	}
+	if spec.Hostname != "" && !hostname.MatchString(spec.Hostname) {
+		return invalid("%q is no host name", spec.Hostname)
+	}
+	if spec.Dial != "" && (spec.DialPort < 1 || spec.DialPort > 65535) {
+		return invalid("dial port %d is out of range", spec.DialPort)
+	}
+	if spec.Limits.DiskBytes != 0 && spec.Limits.DiskBytes < minDisk {
+		return invalid("a disk of %d bytes is too small: the least is %d", spec.Limits.DiskBytes, minDisk)
+	}
+	if len(spec.Binds) > maxBinds {
+		return invalid("%d binds are too many", len(spec.Binds))
+	}
+	binds := make([]bind, 0, len(spec.Binds)+1)
+	for _, b := range spec.Binds {
+		if !filepath.IsAbs(b.Source) || filepath.Clean(b.Target) != b.Target || !filepath.IsAbs(b.Target) || b.Target == "/" {
+			return invalid("bind target %q is not an absolute, clean path below /", b.Target)
+		}
+		for _, own := range []string{"/proc", "/sys", "/dev", "/.sallyport"} {
+			if b.Target == own || strings.HasPrefix(b.Target, own+"/") {
+				return invalid("bind target %s: %s is the sandbox's own", b.Target, own)
+			}
+		}
+		fi, err := os.Lstat(b.Source)
+		if err != nil {
+			return invalid("the source of the bind at %s cannot be looked at", b.Target)
+		}
+		if !fi.IsDir() && !fi.Mode().IsRegular() {
+			return invalid("the source of the bind at %s is neither a directory nor a file", b.Target)
+		}
+		binds = append(binds, bind{Source: b.Source, Target: b.Target, ReadOnly: b.ReadOnly, Dir: fi.IsDir()})
+	}
+	return binds, nil
+}
+
+// Prepare implements sallyport.Sandbox.
+func (s *Sandbox) Prepare(ctx context.Context, spec sallyport.RoomSpec) (sallyport.Room, error) {
+	binds, err := checkSpec(spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	groups, err := findCgroups()
+	if err != nil {
+		return nil, err
+	}
+	ctl, gaps := groups.enforceable()
+	r := &Room{
+		s: s, id: spec.ID, group: s.prefix + spec.ID,
+		limits:    withDefaults(spec.Limits, s.limits),
+		isolation: s.isolation(ctl, gaps),
+		gone:      make(chan struct{}),
+	}
+	if r.limits.MemoryBytes < minMemory {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "a room of %d bytes of memory is too small: the least is %d", r.limits.MemoryBytes, minMemory)
+	}
+	for _, b := range binds {
+		if !b.ReadOnly && b.Dir {
+			r.writable = append(r.writable, b.Source)
+		}
+	}
+	if err := r.claim(groups); err != nil {
+		return nil, err
+	}
+	if err := s.furnish(ctx, r, spec, binds, groups, ctl); err != nil {
+		// The room is unusable; what it used must go even if ctx has ended.
+		if derr := r.Destroy(context.WithoutCancel(ctx)); derr != nil {
+			s.log.WarnContext(ctx, "left over from a room that was not made", "room", spec.ID, "error", derr)
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+// minMemory is what the runtime and init need to start in.
+const minMemory = 32 << 20
+
+// startTimeout bounds the start of a room: tens of milliseconds on an idle
+// machine, so a minute is a machine on which nothing starts.
+const startTimeout = time.Minute
+
+// furnish builds the room and waits for its init.
+func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) error {
+	l, err := s.layout(ctx, r, spec, binds, groups, ctl)
+	if err != nil {
+		return err
+	}
+	control, theirs, err := socketpair(unix.SOCK_SEQPACKET)
+	if err != nil {
+		return err
+	}
+	r.control = control
+	r.keeper, err = s.launch(l, spec.ID, theirs)
+	theirs.Close()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := control.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+		return err
+	}
+	var hello [1]byte
+	if _, err := control.Read(hello[:]); err != nil || hello[0] != helloByte {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		r.keeper.kill()
+		<-r.keeper.said
+		s.log.ErrorContext(ctx, "room did not start", "room", spec.ID, "runtime", r.keeper.words(), "error", err)
+		return (&sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the room did not start on this host", Err: errors.New(r.keeper.words())}).
+			WithHint("the runner's log has the runtime's reason; 'sallyport doctor' looks at what the host allows")
+	}
+	if err := r.findInit(groups); err != nil {
+		return err
+	}
+	if err := r.groups.verify(ctl, r.limits); err != nil {
+		return (&sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the host did not take the room's limits", Err: err}).
+			WithHint("the runner's log has the reason")
+	}
+	if spec.Dial != "" {
+		return r.serveDial(spec.Dial, spec.DialPort)
+	}
+	return nil
+}
+
+// layout gathers what the keeper needs to know.
+func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) (*layout, error) {
+	l := &layout{
+		Stage: r.dir(), Rootless: s.rootless, Binds: binds, InitExe: s.initExe,
+		Hostname: spec.Hostname, viewMap: -1, bindMap: -1,
+	}
+	if l.Hostname == "" {
+		l.Hostname = "room"
+	}
+	l.Views, l.Links = presentViews()
+	limits, err := rlimits()
+	if err != nil {
+		return nil, err
+	}
+	rs := roomSpec{hostname: l.Hostname, limits: r.limits, enforce: ctl, rlimits: limits}
+	if s.rootless {
+		l.Hidden = neverShown[:]
+		rs.uids, rs.gids = s.users.inside(), s.users.inside()
+		rs.rlimits = append(rs.rlimits, specs.POSIXRlimit{Type: "RLIMIT_NPROC", Soft: uint64(r.limits.Processes), Hard: uint64(r.limits.Processes)})
+	} else {
+		if r.ids, err = s.ranges.take(); err != nil {
+			return nil, err
+		}
+		l.UID, l.viewMap, l.bindMap = r.ids.base, int(r.ids.view.Fd()), int(r.ids.bind.Fd())
+		rs.uids = []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(r.ids.base), Size: rangeSize}}
+		rs.gids = rs.uids
+		if l.Hidden, err = s.hidden.paths(ctx); err != nil {
+			return nil, fmt.Errorf("look for what to hide: %w", err)
+		}
+	}
+	if ctl != (controllers{}) {
+		rs.cgroup = r.group
+	}
+	if l.Disk, err = s.disk(ctx, r); err != nil {
+		return nil, err
+	}
+	l.Config, err = rs.config()
+	return l, err
+}
+
+// disk readies the room's disk.
+func (s *Sandbox) disk(ctx context.Context, r *Room) (disk, error) {
+	d := disk{Bytes: r.limits.DiskBytes, Inodes: r.limits.Files}
+	if !s.rootless && mkfsPath() != "" && unix.Access("/dev/loop-control", unix.W_OK) == nil {
+		image, err := s.disks.image(ctx, d)
+		if err != nil {
+			return disk{}, err
+		}
+		defer image.Close()
+		dev, path, err := attachLoop(image)
+		if err != nil {
+			return disk{}, err
+		}
+		r.loop, d.Loop = dev, path
+		return d, nil
+	}
+	// Pages of a tmpfs are the room's memory. Half of it for the disk means that
+	// filling the disk ends as ENOSPC and not as the death of the job.
+	d.Bytes = min(d.Bytes, r.limits.MemoryBytes/2)
+	return d, nil
+}
+
+// Sweep implements sallyport.Sandbox. Rooms of living processes are left alone.
+func (s *Sandbox) Sweep(ctx context.Context) error {
+	entries, err := os.ReadDir(s.roomsDir())
+	if err != nil {
+		return fmt.Errorf("look for leftovers: %w", err)
+	}
+	var errs []error
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, e := range entries {
+		name := e.Name()
+		if !roomID.MatchString(name) {
+			continue
+		}
+		wg.Go(func() {
+			if err := s.sweepRoom(ctx, name); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
