@@ -120,17 +120,17 @@ func (s *server) recovered(v any, out *response, r *http.Request) (broken bool) 
 	if v == nil {
 		return false
 	}
-	if err, ok := v.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+	if err, ok := v.(error); !ok || !errors.Is(err, http.ErrAbortHandler) { // else it was logged where it was noticed
 		s.Log.ErrorContext(r.Context(), "request panicked", slog.String("request", requestID(r.Context())),
 			slog.String("panic", fmt.Sprint(v)), slog.String("stack", string(debug.Stack())))
-		if out.status == 0 {
-			p := rpc.NewProblem(&sallyport.Error{Code: sallyport.CodeInternal}, http.StatusInternalServerError)
-			p.Request = requestID(r.Context())
-			write(out, p)
-			return false
-		}
 	}
-	return true
+	if out.status != 0 {
+		return true
+	}
+	p := rpc.NewProblem(&sallyport.Error{Code: sallyport.CodeInternal}, http.StatusInternalServerError)
+	p.Request = requestID(r.Context())
+	write(out, p)
+	return false
 }
 
 func routeOf(r *http.Request) string {

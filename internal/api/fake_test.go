@@ -1,0 +1,429 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/api"
+	"github.com/sallyport-ci/sallyport/internal/rpc"
+)
+
+const goodToken = "good-token"
+
+var alice = sallyport.Principal{Kind: sallyport.Person, ID: "1", Name: "alice", Admin: true}
+
+// fake is all services and the yard: it notes every call and makes up results.
+type fake struct {
+	mu      sync.Mutex
+	calls   map[string][]any // arguments without ctx, by "Service.Method"
+	results map[string][]any
+	as      map[string]sallyport.Principal
+	denied  []string
+	err     error
+	on      map[string]func(ctx context.Context, args []any) ([]any, error) // replaces what is made up
+	git     api.Git
+}
+
+func (f *fake) note(ctx context.Context, name string, args ...any) ([]any, bool, error) {
+	f.mu.Lock()
+	f.calls[name], f.as[name] = args, sallyport.PrincipalFrom(ctx)
+	on, err := f.on[name], f.err
+	f.mu.Unlock()
+	if on != nil {
+		out, err := on(ctx, args)
+		return out, true, err
+	}
+	return nil, false, err
+}
+
+func (f *fake) keep(name string, out ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.results[name] = out
+}
+
+func r0(ctx context.Context, f *fake, name string, args ...any) error {
+	_, _, err := f.note(ctx, name, args...)
+	return err
+}
+
+func r1[A any](ctx context.Context, f *fake, name string, args ...any) (a A, err error) {
+	out, set, err := f.note(ctx, name, args...)
+	if set {
+		a, _ = out[0].(A)
+		return a, err
+	}
+	if err == nil {
+		a = made[A](1)
+		f.keep(name, a)
+	}
+	return a, err
+}
+
+func r2[A, B any](ctx context.Context, f *fake, name string, args ...any) (a A, b B, err error) {
+	out, set, err := f.note(ctx, name, args...)
+	if set {
+		a, _ = out[0].(A)
+		b, _ = out[1].(B)
+		return a, b, err
+	}
+	if err == nil {
+		a, b = made[A](1), made[B](40)
+		f.keep(name, a, b)
+	}
+	return a, b, err
+}
+
+func made[T any](seed int) T {
+	var v T
+	fill(reflect.ValueOf(&v).Elem(), &seed, 0)
+	return v
+}
+
+// fill gives v a value in which no part is zero, where the wire carries it.
+func fill(v reflect.Value, seed *int, depth int) {
+	*seed++
+	n := *seed%90 + 1
+	switch x := v.Addr().Interface().(type) {
+	case *time.Time:
+		*x = time.Unix(1_700_000_000+int64(n), 5000).UTC()
+		return
+	case *time.Duration:
+		*x = time.Duration(n%40+1) * time.Second
+		return
+	case *json.RawMessage:
+		*x = json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))
+		return
+	case *[]byte:
+		*x = fmt.Appendf(nil, `{"bytes":%d}`, n)
+		return
+	case *fs.FileMode:
+		*x = 0o644
+		return
+	case *io.ReadCloser:
+		*x = io.NopCloser(strings.NewReader(fmt.Sprintf("content %d", n)))
+		return
+	case *io.Reader:
+		*x = strings.NewReader(fmt.Sprintf("content %d", n))
+		return
+	}
+	switch v.Kind() {
+	case reflect.String:
+		if strings.HasSuffix(v.Type().Name(), "ID") {
+			v.SetString(fmt.Sprintf("00000000-0000-7000-8000-%012d", n))
+			return
+		}
+		v.SetString(fmt.Sprintf("text-%d <&>", n))
+	case reflect.Int, reflect.Int64, reflect.Int32:
+		v.SetInt(int64(n))
+	case reflect.Uint32:
+		v.SetUint(uint64(n))
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Slice:
+		if depth < 6 {
+			v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+			for i := range 2 {
+				fill(v.Index(i), seed, depth+1)
+			}
+		}
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(key, seed, depth+1)
+		fill(value, seed, depth+1)
+		v.SetMapIndex(key, value)
+	case reflect.Pointer:
+		if depth < 6 {
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(v.Elem(), seed, depth+1)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), seed, depth+1)
+		}
+	default:
+		panic("no value for " + v.Type().String())
+	}
+}
+
+type (
+	fakeProjects    struct{ *fake }
+	fakeRuns        struct{ *fake }
+	fakeArtifacts   struct{ *fake }
+	fakeGates       struct{ *fake }
+	fakeDeployments struct{ *fake }
+	fakeAudit       struct{ *fake }
+	fakeAccess      struct{ *fake }
+	fakeInstance    struct{ *fake }
+	fakeYard        struct{ *fake }
+)
+
+func (f *fake) services() sallyport.Services {
+	return sallyport.Services{Projects: fakeProjects{f}, Runs: fakeRuns{f}, Artifacts: fakeArtifacts{f}, Gates: fakeGates{f},
+		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}}
+}
+
+func (f fakeProjects) CreateProject(ctx context.Context, name, branch string) (sallyport.Project, error) {
+	return r1[sallyport.Project](ctx, f.fake, "Projects.CreateProject", name, branch)
+}
+func (f fakeProjects) Project(ctx context.Context, nameOrID string) (sallyport.Project, error) {
+	return r1[sallyport.Project](ctx, f.fake, "Projects.Project", nameOrID)
+}
+func (f fakeProjects) Projects(ctx context.Context) ([]sallyport.Project, error) {
+	return r1[[]sallyport.Project](ctx, f.fake, "Projects.Projects")
+}
+func (f fakeProjects) Pushing(ctx context.Context, p sallyport.ProjectID, u []sallyport.RefUpdate) error {
+	return r0(ctx, f.fake, "Projects.Pushing", p, u)
+}
+func (f fakeProjects) Pushed(ctx context.Context, p sallyport.ProjectID, u []sallyport.RefUpdate) ([]sallyport.Push, error) {
+	return r1[[]sallyport.Push](ctx, f.fake, "Projects.Pushed", p, u)
+}
+func (f fakeProjects) Reading(ctx context.Context, p sallyport.ProjectID) error {
+	return r0(ctx, f.fake, "Projects.Reading", p)
+}
+
+func (f fakeRuns) Runs(ctx context.Context, flt sallyport.RunFilter) ([]sallyport.Run, error) {
+	return r1[[]sallyport.Run](ctx, f.fake, "Runs.Runs", flt)
+}
+func (f fakeRuns) Run(ctx context.Context, id sallyport.RunID) (sallyport.Run, []sallyport.Job, error) {
+	return r2[sallyport.Run, []sallyport.Job](ctx, f.fake, "Runs.Run", id)
+}
+func (f fakeRuns) Plan(ctx context.Context, id sallyport.RunID) (*sallyport.Plan, error) {
+	return r1[*sallyport.Plan](ctx, f.fake, "Runs.Plan", id)
+}
+func (f fakeRuns) Log(ctx context.Context, j sallyport.JobID, offset int64, max int, wait time.Duration) ([]byte, bool, error) {
+	return r2[[]byte, bool](ctx, f.fake, "Runs.Log", j, offset, max, wait)
+}
+func (f fakeRuns) Cancel(ctx context.Context, id sallyport.RunID) error {
+	return r0(ctx, f.fake, "Runs.Cancel", id)
+}
+func (f fakeRuns) Dispatch(ctx context.Context, p sallyport.ProjectID, workflow, ref string, inputs []byte) ([]sallyport.Run, error) {
+	return r1[[]sallyport.Run](ctx, f.fake, "Runs.Dispatch", p, workflow, ref, inputs)
+}
+func (f fakeRuns) WaitChange(ctx context.Context, id sallyport.RunID) error {
+	return r0(ctx, f.fake, "Runs.WaitChange", id)
+}
+
+func (f fakeArtifacts) Artifacts(ctx context.Context, id sallyport.RunID) ([]sallyport.Artifact, error) {
+	return r1[[]sallyport.Artifact](ctx, f.fake, "Artifacts.Artifacts", id)
+}
+func (f fakeArtifacts) Artifact(ctx context.Context, id sallyport.ArtifactID) (sallyport.Artifact, error) {
+	return r1[sallyport.Artifact](ctx, f.fake, "Artifacts.Artifact", id)
+}
+func (f fakeArtifacts) FindArtifact(ctx context.Context, run sallyport.RunID, name string) (sallyport.Artifact, error) {
+	return r1[sallyport.Artifact](ctx, f.fake, "Artifacts.FindArtifact", run, name)
+}
+func (f fakeArtifacts) Open(ctx context.Context, id sallyport.ArtifactID) (io.ReadCloser, error) {
+	return r1[io.ReadCloser](ctx, f.fake, "Artifacts.Open", id)
+}
+func (f fakeArtifacts) Statements(ctx context.Context, p sallyport.ProjectID, d sallyport.Digest) ([]sallyport.Statement, error) {
+	return r1[[]sallyport.Statement](ctx, f.fake, "Artifacts.Statements", p, d)
+}
+func (f fakeArtifacts) Bundle(ctx context.Context, id sallyport.StatementID) ([]byte, error) {
+	return r1[[]byte](ctx, f.fake, "Artifacts.Bundle", id)
+}
+func (f fakeArtifacts) Verify(ctx context.Context, p sallyport.ProjectID, d sallyport.Digest) ([]sallyport.Checked, error) {
+	return r1[[]sallyport.Checked](ctx, f.fake, "Artifacts.Verify", p, d)
+}
+
+func (f fakeGates) Verdicts(ctx context.Context, p sallyport.ProjectID, page sallyport.Page) ([]sallyport.Verdict, error) {
+	return r1[[]sallyport.Verdict](ctx, f.fake, "Gates.Verdicts", p, page)
+}
+func (f fakeGates) Verdict(ctx context.Context, id sallyport.VerdictID) (sallyport.Verdict, error) {
+	return r1[sallyport.Verdict](ctx, f.fake, "Gates.Verdict", id)
+}
+func (f fakeGates) Replay(ctx context.Context, id sallyport.VerdictID, policy string) (sallyport.Verdict, error) {
+	return r1[sallyport.Verdict](ctx, f.fake, "Gates.Replay", id, policy)
+}
+func (f fakeGates) Judge(ctx context.Context, a sallyport.ArtifactID, environment string) (sallyport.Verdict, error) {
+	return r1[sallyport.Verdict](ctx, f.fake, "Gates.Judge", a, environment)
+}
+
+func (f fakeDeployments) Deployments(ctx context.Context, p sallyport.ProjectID, e string, page sallyport.Page) ([]sallyport.Deployment, error) {
+	return r1[[]sallyport.Deployment](ctx, f.fake, "Deployments.Deployments", p, e, page)
+}
+func (f fakeDeployments) Deployment(ctx context.Context, id sallyport.DeploymentID) (sallyport.Deployment, error) {
+	return r1[sallyport.Deployment](ctx, f.fake, "Deployments.Deployment", id)
+}
+func (f fakeDeployments) Environments(ctx context.Context, p sallyport.ProjectID) ([]sallyport.Environment, error) {
+	return r1[[]sallyport.Environment](ctx, f.fake, "Deployments.Environments", p)
+}
+func (f fakeDeployments) Deploy(ctx context.Context, a sallyport.ArtifactID, e string) (sallyport.Deployment, error) {
+	return r1[sallyport.Deployment](ctx, f.fake, "Deployments.Deploy", a, e)
+}
+func (f fakeDeployments) Rollback(ctx context.Context, p sallyport.ProjectID, e, reason string) (sallyport.Deployment, error) {
+	return r1[sallyport.Deployment](ctx, f.fake, "Deployments.Rollback", p, e, reason)
+}
+func (f fakeDeployments) Health(ctx context.Context, id sallyport.DeploymentID) (sallyport.Health, sallyport.Traffic, error) {
+	return r2[sallyport.Health, sallyport.Traffic](ctx, f.fake, "Deployments.Health", id)
+}
+func (f fakeDeployments) Output(ctx context.Context, id sallyport.DeploymentID) ([]byte, error) {
+	return r1[[]byte](ctx, f.fake, "Deployments.Output", id)
+}
+
+func (f fakeAudit) Records(ctx context.Context, flt sallyport.AuditFilter) ([]sallyport.AuditRecord, error) {
+	return r1[[]sallyport.AuditRecord](ctx, f.fake, "Audit.Records", flt)
+}
+func (f fakeAudit) VerifyAudit(ctx context.Context) (sallyport.AuditReport, error) {
+	return r1[sallyport.AuditReport](ctx, f.fake, "Audit.VerifyAudit")
+}
+
+// Authenticate knows one token; other credentials are told apart by what they are called with.
+func (f fakeAccess) Authenticate(ctx context.Context, kind, value string) (sallyport.Principal, error) {
+	switch value {
+	case goodToken:
+		return alice, nil
+	case "bob":
+		return sallyport.Principal{Kind: sallyport.Bot, ID: "2", Name: "bob"}, nil
+	case "bad":
+		return sallyport.Principal{}, sallyport.Errorf(sallyport.CodeDenied, "no such token")
+	case "storm":
+		return sallyport.Principal{}, sallyport.Errorf(sallyport.CodeUnavailable, "the database is down")
+	}
+	return r1[sallyport.Principal](ctx, f.fake, "Access.Authenticate", kind, value)
+}
+func (f fakeAccess) Login(ctx context.Context, value string) (string, time.Time, error) {
+	return r2[string, time.Time](ctx, f.fake, "Access.Login", value)
+}
+func (f fakeAccess) Logout(ctx context.Context, session string) error {
+	return r0(ctx, f.fake, "Access.Logout", session)
+}
+func (f fakeAccess) CreateToken(ctx context.Context, name, kind string, p sallyport.Principal, ttl time.Duration) (string, sallyport.Token, error) {
+	return r2[string, sallyport.Token](ctx, f.fake, "Access.CreateToken", name, kind, p, ttl)
+}
+func (f fakeAccess) Tokens(ctx context.Context) ([]sallyport.Token, error) {
+	return r1[[]sallyport.Token](ctx, f.fake, "Access.Tokens")
+}
+func (f fakeAccess) RevokeToken(ctx context.Context, id sallyport.TokenID) error {
+	return r0(ctx, f.fake, "Access.RevokeToken", id)
+}
+func (f fakeAccess) Denied(ctx context.Context, what, why string) {
+	_ = r0(ctx, f.fake, "Access.Denied", what, why)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.denied = append(f.denied, what+": "+why)
+}
+
+func (f fakeInstance) TrustRoot(ctx context.Context) ([]byte, error) {
+	return r1[[]byte](ctx, f.fake, "Instance.TrustRoot")
+}
+func (f fakeInstance) Identity(ctx context.Context, project, workflow, ref string) (string, string, error) {
+	return r2[string, string](ctx, f.fake, "Instance.Identity", project, workflow, ref)
+}
+func (f fakeInstance) Health(ctx context.Context) (sallyport.InstanceHealth, error) {
+	return r1[sallyport.InstanceHealth](ctx, f.fake, "Instance.Health")
+}
+
+func (f fakeYard) Lease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyport.Lease, error) {
+	return r1[*sallyport.Lease](ctx, f.fake, "Yard.Lease", ask)
+}
+func (f fakeYard) Heartbeat(ctx context.Context, l sallyport.LeaseRef) (sallyport.Order, error) {
+	return r1[sallyport.Order](ctx, f.fake, "Yard.Heartbeat", l)
+}
+func (f fakeYard) AppendLog(ctx context.Context, l sallyport.LeaseRef, offset int64, data []byte) (int64, error) {
+	// data is the caller's again when this returns
+	return r1[int64](ctx, f.fake, "Yard.AppendLog", l, offset, append([]byte(nil), data...))
+}
+func (f fakeYard) Report(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobReport) error {
+	return r0(ctx, f.fake, "Yard.Report", l, r)
+}
+func (f fakeYard) Source(ctx context.Context, l sallyport.LeaseRef, depth int) (io.ReadCloser, error) {
+	return r1[io.ReadCloser](ctx, f.fake, "Yard.Source", l, depth)
+}
+func (f fakeYard) PutArtifact(ctx context.Context, l sallyport.LeaseRef, name string, content io.Reader) (sallyport.Artifact, error) {
+	b, err := io.ReadAll(content)
+	if err != nil {
+		return sallyport.Artifact{}, err
+	}
+	return r1[sallyport.Artifact](ctx, f.fake, "Yard.PutArtifact", l, name, string(b))
+}
+func (f fakeYard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, name string) (sallyport.Artifact, io.ReadCloser, error) {
+	return r2[sallyport.Artifact, io.ReadCloser](ctx, f.fake, "Yard.GetArtifact", l, name)
+}
+func (f fakeYard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobResult) error {
+	return r0(ctx, f.fake, "Yard.Finish", l, r)
+}
+
+// site is a server under test, on a loopback port and on a unix socket.
+type site struct {
+	*fake
+	handler http.Handler
+	server  *http.Server
+	url     string
+}
+
+func start(t testing.TB, change ...func(*api.Config)) *site {
+	t.Helper()
+	f := &fake{calls: map[string][]any{}, results: map[string][]any{}, as: map[string]sallyport.Principal{},
+		on: map[string]func(context.Context, []any) ([]any, error){}}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	c := api.Config{Services: f.services(), Yard: fakeYard{f}, Git: noGit{}, Log: log, Version: "test"}
+	for _, change := range change {
+		change(&c)
+	}
+	h, err := api.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{fake: f, handler: h, server: api.Server(h, log)}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.url = "http://" + listener.Addr().String()
+	go s.server.Serve(listener)
+	t.Cleanup(func() { s.server.Close() })
+	return s
+}
+
+// socket serves h on a unix socket and returns its path.
+func socket(t testing.TB, h http.Handler) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := api.Server(h, slog.New(slog.DiscardHandler))
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	return path
+}
+
+func (s *site) client(t testing.TB) *rpc.Client { return dial(t, s.url, goodToken) }
+
+func dial(t testing.TB, url, token string) *rpc.Client {
+	t.Helper()
+	c, err := rpc.Dial(rpc.Config{URL: url, Token: sallyport.NewSecret([]byte(token))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func (s *site) got(name string) []any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[name]
+}
+
+type noGit struct{}
+
+func (noGit) Serve(w http.ResponseWriter, _ *http.Request, _ sallyport.ProjectID, _ string, _ func([]sallyport.RefUpdate) error, _ func([]sallyport.RefUpdate) string) {
+	http.Error(w, "no git here", http.StatusNotImplemented)
+}
