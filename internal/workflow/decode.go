@@ -103,8 +103,8 @@ func yamlErrorPos(err error) sallyport.Pos {
 func yamlErrorText(err error) string {
 	text := yamlErrorLine.ReplaceAllString(err.Error(), "")
 	switch {
-	case strings.Contains(text, "cannot start any token") && strings.Contains(text, "'\\t'"):
-		text += ": indent with spaces, not with tabs"
+	case strings.Contains(text, "cannot start any token"):
+		text += ": indent with spaces, not with tabs, and put values that start with @, ` or % in quotes"
 	case strings.Contains(text, "mapping values are not allowed"):
 		text += ": check the indentation, and put values that contain a colon in quotes"
 	}
