@@ -95,7 +95,7 @@ func decisionBadge(d sallyport.Decision) badge {
 	case sallyport.Allow:
 		return badge{"ok", "allowed"}
 	case sallyport.Ask:
-		return badge{"wait", "a person must say yes"}
+		return badge{"wait", "needs a yes"}
 	default: // what cannot be judged is denied
 		return badge{"bad", "denied"}
 	}

@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sallyport-ci/sallyport"
 )
@@ -41,15 +42,15 @@ type edge struct {
 }
 
 const (
-	cardWidth  = 226
+	cardWidth  = 220
 	cardHead   = 28
 	cellHeight = 30
 	soloHeight = 44
-	columnGap  = 56
+	columnGap  = 40
 	rowGap     = 14
 	graphPad   = 2
 	maxCells   = 8 // of one card; a larger matrix is summed up
-	maxName    = 26
+	maxName    = 24
 )
 
 // layOut places the jobs of a run. Jobs come in the order of the plan: every
@@ -180,7 +181,7 @@ func newCard(run sallyport.RunID, jobs []sallyport.Job, x, y int) card {
 		top += cardHead
 	}
 	for i, j := range shown {
-		c.Cells = append(c.Cells, cell{Job: j, Name: cut(j.Name, maxName), X: x, Y: top + i*cellHeight, W: cardWidth,
+		c.Cells = append(c.Cells, cell{Job: j, Name: cut(cellName(j, c.Matrix), maxName), X: x, Y: top + i*cellHeight, W: cardWidth,
 			URL: "/runs/" + string(run) + "/jobs/" + string(j.ID)})
 	}
 	switch {
@@ -192,6 +193,14 @@ func newCard(run sallyport.RunID, jobs []sallyport.Job, x, y int) card {
 		c.H = cardHead + len(shown)*cellHeight + 4
 	}
 	return c
+}
+
+// cellName is a job's name without what the card's title says already.
+func cellName(j sallyport.Job, matrix bool) string {
+	if rest, ok := strings.CutPrefix(j.Name, j.Key+" ("); ok && matrix {
+		return strings.TrimSuffix(rest, ")")
+	}
+	return j.Name
 }
 
 // urgency orders jobs by how much they want to be seen.

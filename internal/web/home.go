@@ -9,8 +9,8 @@ import (
 type homeView struct {
 	Projects     []sallyport.Project
 	Running      []runRow
-	Failed       []runRow // among Recent's reach, newest first
-	Recent       []runRow
+	Failed       []runRow // among the last homeReach runs
+	Recent       []runRow // the others
 	Environments []environmentView
 	Health       *sallyport.InstanceHealth // nil when the asker may not know
 	Alarms       []string
@@ -49,7 +49,19 @@ func (v *homeView) sortRuns(all []runRow) {
 			v.Running = append(v.Running, r)
 		case r.Conclusion == sallyport.Failure && len(v.Failed) < homeFailed:
 			v.Failed = append(v.Failed, r)
+		case len(v.Recent) < homeRecent:
+			v.Recent = append(v.Recent, r)
 		}
 	}
-	v.Recent = all[:min(len(all), homeRecent)]
+}
+
+// Unhealthy counts the environments whose live deployment failed its last check.
+func (v homeView) Unhealthy() int {
+	n := 0
+	for _, e := range v.Environments {
+		if e.Live != nil && !e.Health.OK && !e.Health.At.IsZero() {
+			n++
+		}
+	}
+	return n
 }

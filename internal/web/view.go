@@ -37,6 +37,7 @@ type view struct {
 	Principal sallyport.Principal
 	RequestID string
 	Version   string
+	Now       int64 // Unix milliseconds by the server's clock
 }
 
 // crumb is one step of the way from the top to the page.
@@ -87,6 +88,7 @@ func (s *server) renderStatus(w http.ResponseWriter, r *http.Request, status int
 	v.Principal = sallyport.PrincipalFrom(r.Context())
 	v.RequestID = requestID(r.Context())
 	v.Version = s.version
+	v.Now = s.now().UnixMilli()
 	if r.Method == http.MethodGet {
 		v.Note = notes[r.URL.Query().Get("note")]
 	}
