@@ -83,6 +83,9 @@ func (l *lexer) next() (token, *exprError) {
 
 func (l *lexer) skipSpace() {
 	for l.off < len(l.src) {
+		if c := l.src[l.off]; '!' <= c && c <= '~' {
+			return
+		}
 		r, n := utf8.DecodeRuneInString(l.src[l.off:])
 		if !unicode.IsSpace(r) {
 			return
@@ -94,6 +97,8 @@ func (l *lexer) skipSpace() {
 func (l *lexer) scan() (token, *exprError) {
 	start, rest := l.off, l.src[l.off:]
 	switch c := rest[0]; {
+	case 'a' <= c && c <= 'z':
+		return l.word()
 	case c == '\'':
 		return l.quoted()
 	case c == '.' && l.mayDereference():
@@ -198,6 +203,10 @@ func (l *lexer) extent(also func(c byte) bool) string {
 	_, n := utf8.DecodeRuneInString(l.src[l.off:])
 	l.off += n
 	for l.off < len(l.src) {
+		if c := l.src[l.off]; c == '_' || c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' {
+			l.off++
+			continue
+		}
 		r, n := utf8.DecodeRuneInString(l.src[l.off:])
 		if r < utf8.RuneSelf && also(byte(r)) {
 			l.off += n

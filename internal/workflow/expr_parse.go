@@ -115,14 +115,16 @@ func (p *exprParser) expression() (*node, *exprError) {
 		return nil, err
 	}
 	defer p.leave(1)
-	return p.logical(tokOr, opOr, func() (*node, *exprError) {
-		return p.logical(tokAnd, opAnd, p.equality)
-	})
+	return p.logical(tokOr, opOr, (*exprParser).conjunction)
+}
+
+func (p *exprParser) conjunction() (*node, *exprError) {
+	return p.logical(tokAnd, opAnd, (*exprParser).equality)
 }
 
 // logical parses a chain of one logical operator into one node.
-func (p *exprParser) logical(k tokenKind, o op, operand func() (*node, *exprError)) (*node, *exprError) {
-	n, err := operand()
+func (p *exprParser) logical(k tokenKind, o op, operand func(*exprParser) (*node, *exprError)) (*node, *exprError) {
+	n, err := operand(p)
 	if err != nil || p.tok.kind != k {
 		return n, err
 	}
@@ -135,7 +137,7 @@ func (p *exprParser) logical(k tokenKind, o op, operand func() (*node, *exprErro
 		if err := p.advance(); err != nil {
 			return nil, err
 		}
-		n, err := operand()
+		n, err := operand(p)
 		if err != nil {
 			return nil, err
 		}
@@ -145,29 +147,31 @@ func (p *exprParser) logical(k tokenKind, o op, operand func() (*node, *exprErro
 }
 
 func (p *exprParser) equality() (*node, *exprError) {
-	return p.binary(p.comparison, map[tokenKind]op{tokEqual: opEqual, tokUnequal: opUnequal})
+	return p.binary(tokEqual, tokUnequal, (*exprParser).comparison)
 }
 
 func (p *exprParser) comparison() (*node, *exprError) {
-	return p.binary(p.unary, map[tokenKind]op{
-		tokLess: opLess, tokLessEqual: opLessEqual, tokGreater: opGreater, tokGreaterEqual: opGreaterEqual,
-	})
+	return p.binary(tokLess, tokGreaterEqual, (*exprParser).unary)
 }
 
-// binary parses a left-associative chain. The tree it makes leans to the
-// left, so each link counts as a level.
-func (p *exprParser) binary(operand func() (*node, *exprError), ops map[tokenKind]op) (*node, *exprError) {
-	n, err := operand()
+// binaryOps are the operations of the tokens from tokEqual to tokGreaterEqual.
+var binaryOps = [...]op{
+	tokEqual: opEqual, tokUnequal: opUnequal,
+	tokLess: opLess, tokLessEqual: opLessEqual, tokGreater: opGreater, tokGreaterEqual: opGreaterEqual,
+}
+
+// binary parses a left-associative chain of the operators of the tokens from
+// first to last. The tree it makes leans to the left, so each link counts as a
+// level.
+func (p *exprParser) binary(first, last tokenKind, operand func(*exprParser) (*node, *exprError)) (*node, *exprError) {
+	n, err := operand(p)
 	if err != nil {
 		return nil, err
 	}
 	links := 0
 	defer func() { p.leave(links) }()
-	for {
-		o, ok := ops[p.tok.kind]
-		if !ok {
-			return n, nil
-		}
+	for p.tok.kind >= first && p.tok.kind <= last {
+		o := binaryOps[p.tok.kind]
 		links++
 		if err := p.enter(); err != nil {
 			return nil, err
@@ -176,12 +180,13 @@ func (p *exprParser) binary(operand func() (*node, *exprError), ops map[tokenKin
 		if err := p.advance(); err != nil {
 			return nil, err
 		}
-		right, err := operand()
+		right, err := operand(p)
 		if err != nil {
 			return nil, err
 		}
 		n = &node{op: o, pos: pos, args: []*node{n, right}}
 	}
+	return n, nil
 }
 
 func (p *exprParser) unary() (*node, *exprError) {
