@@ -27,43 +27,73 @@ const (
 )
 
 // commandFiles are the files through which one process of a step talks to the
-// runner.
+// runner, by kind.
 type commandFiles struct {
 	layout *layout
-	suffix string
+	files  map[string]commandFile
+}
+
+// commandFile is one of them as the runner made it.
+type commandFile struct {
+	name string
+	made fs.FileInfo
 }
 
 // fileKinds in the order in which they are read.
 var fileKinds = []string{"env", "path", "output", "state", "step_summary"}
 
-// newCommandFiles makes the files, empty and writable for the room's root.
-func (l *layout) newCommandFiles(n int) (*commandFiles, error) {
-	c := &commandFiles{layout: l, suffix: fmt.Sprintf("_%d", n)}
+// newCommandFiles returns empty files that are writable for the room's root.
+// Files that earlier steps left untouched are used again: making five files costs more
+// than all else that the runner does for a step.
+func (l *layout) newCommandFiles() (*commandFiles, error) {
+	c := &commandFiles{layout: l, files: make(map[string]commandFile, len(fileKinds))}
 	for _, kind := range fileKinds {
-		f, err := l.commands.OpenFile(kind+c.suffix, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
-		if err != nil {
-			return nil, fmt.Errorf("make command file: %w", err)
+		file, ok := l.fresh[kind]
+		if !ok {
+			l.made++
+			var err error
+			if file, err = l.makeCommandFile(fmt.Sprintf("%s_%d", kind, l.made)); err != nil {
+				return nil, fmt.Errorf("make command file: %w", err)
+			}
 		}
-		err = f.Chmod(0o666) // the umask took bits away
-		if err := errors.Join(err, f.Close()); err != nil {
-			return nil, fmt.Errorf("make command file: %w", err)
-		}
+		delete(l.fresh, kind)
+		c.files[kind] = file
 	}
 	return c, nil
+}
+
+func (l *layout) makeCommandFile(name string) (commandFile, error) {
+	f, err := l.commands.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	if err != nil {
+		return commandFile{}, err
+	}
+	defer f.Close()
+	if err := f.Chmod(0o666); err != nil { // the umask took bits away
+		return commandFile{}, err
+	}
+	info, err := f.Stat()
+	return commandFile{name, info}, err
 }
 
 // vars are the variables that name the files.
 func (c *commandFiles) vars() []workflow.Var {
 	out := make([]workflow.Var, 0, len(fileKinds))
 	for _, kind := range fileKinds {
-		out = append(out, workflow.Var{Name: "GITHUB_" + strings.ToUpper(kind), Value: path.Join(c.layout.work, commandDir, kind+c.suffix)})
+		out = append(out, workflow.Var{Name: "GITHUB_" + strings.ToUpper(kind), Value: path.Join(c.layout.work, commandDir, c.files[kind].name)})
 	}
 	return out
 }
 
-// read returns what the process wrote; nil when the file is gone.
+// read returns what the process wrote; nil when that is nothing.
 func (c *commandFiles) read(kind string) ([]byte, error) {
-	b, err := readRegular(c.layout.commands, kind+c.suffix, maxCommandFile)
+	file, root := c.files[kind], c.layout.commands
+	now, err := root.Lstat(file.name)
+	if err == nil && now.Size() == 0 && os.SameFile(file.made, now) {
+		c.layout.fresh[kind] = file
+		return nil, nil
+	}
+	b, err := readRegular(root, file.name, maxCommandFile)
+	_ = root.Remove(file.name) // what cannot be removed goes with the job's directory
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -71,13 +101,6 @@ func (c *commandFiles) read(kind string) ([]byte, error) {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "read $GITHUB_%s: %w", strings.ToUpper(kind), err)
 	}
 	return b, nil
-}
-
-// remove deletes the files. What the job put in their place is left to the end of the job.
-func (c *commandFiles) remove() {
-	for _, kind := range fileKinds {
-		_ = c.layout.commands.Remove(kind + c.suffix)
-	}
 }
 
 // readRegular reads a regular file of at most limit bytes beneath root. The file
@@ -127,7 +150,6 @@ func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
 // takeFiles applies what a process wrote to its command files. An error is the
 // step's failure; what was right before it has taken effect.
 func (j *job) takeFiles(s *step, c *commandFiles) error {
-	defer c.remove()
 	var errs []error
 	note := func(err error) {
 		if err != nil {
@@ -152,6 +174,9 @@ func (j *job) takeFiles(s *step, c *commandFiles) error {
 		for _, x := range list {
 			note(s.setOutput(x))
 		}
+	}
+	if _, err := c.read("state"); err != nil { // for post steps, which scripts do not have
+		note(err)
 	}
 	if b, err := c.read("step_summary"); err != nil {
 		s.out.print(sallyport.LogWarning, "The summary was not kept: "+err.Error())

@@ -37,7 +37,6 @@ type job struct {
 
 	env       variables // workflow, job, GITHUB_ENV
 	path      []string  // GITHUB_PATH
-	files     int       // command files made so far
 	sources   map[int]string
 	summaries int
 

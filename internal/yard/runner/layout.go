@@ -38,6 +38,8 @@ type layout struct {
 	workRoot *os.Root // dir/work, opened before the room exists
 	commands *os.Root // dir/work/_temp/_runner_file_commands, likewise
 	scripts  int
+	made     int                    // command files so far
+	fresh    map[string]commandFile // by kind, untouched
 }
 
 // newLayout makes the directories of a job beneath parent.
@@ -47,6 +49,7 @@ func newLayout(parent, project string) (*layout, error) {
 	l := &layout{
 		dir: filepath.Join(parent, "job-"+hex.EncodeToString(b[:])), repo: shortName(project),
 		home: roomHome, toolCache: roomToolCache, given: roomGiven, work: roomHome + "/work",
+		fresh: map[string]commandFile{},
 	}
 	if err := os.Mkdir(l.dir, 0o700); err != nil {
 		return nil, err

@@ -119,8 +119,7 @@ func (s *step) runScript(ctx context.Context) error {
 // takes what it wrote to them.
 func (s *step) exec(ctx context.Context, argv []string, dir string) error {
 	j := s.job
-	j.files++
-	files, err := j.layout.newCommandFiles(j.files)
+	files, err := j.layout.newCommandFiles()
 	if err != nil {
 		return err
 	}
