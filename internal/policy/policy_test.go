@@ -11,7 +11,7 @@ import (
 func evidence() Evidence {
 	const commit = "0123456789abcdef0123456789abcdef01234567"
 	digest := string(sallyport.DigestOf([]byte("artifact")))
-	predicate := `{"buildDefinition":{"externalParameters":{"workflow":{"path":".github/workflows/ci.yml"},"source":{"ref":"refs/heads/main"}},
+	predicate := `{"buildDefinition":{"externalParameters":{"workflow":{"path":".github/workflows/ci.yml","ref":"refs/heads/main"}},
 		"resolvedDependencies":[{"uri":"git+https://ci/hello","digest":{"gitCommit":"` + commit + `"}}]},
 		"runDetails":{"builder":{"id":"https://ci/builders/standard/v1"}}}`
 	return Evidence{

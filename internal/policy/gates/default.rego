@@ -24,7 +24,7 @@ provenance contains s if {
 	some s in signed
 	s.predicate.runDetails.builder.id in input.expected.builders
 	s.predicate.buildDefinition.externalParameters.workflow.path == input.environment.workflow
-	s.predicate.buildDefinition.externalParameters.source.ref == input.project.protected_ref
+	s.predicate.buildDefinition.externalParameters.workflow.ref == input.project.protected_ref
 	some dep in s.predicate.buildDefinition.resolvedDependencies
 	dep.digest.gitCommit == input.run.commit
 }

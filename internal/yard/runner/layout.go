@@ -16,7 +16,7 @@ import (
 const (
 	roomHome      = "/home/runner"
 	roomToolCache = "/opt/hostedtoolcache"
-	roomGiven     = "/opt/sallyport" // what the runner gives to the job, read-only
+	roomGiven     = "/sallyport" // what the runner gives to the job, read-only
 )
 
 // commandDir holds the command files, beneath the temporary directory.
@@ -28,7 +28,7 @@ const commandDir = "_temp/_runner_file_commands"
 //	dir/work        /home/runner/work                     the job
 //	dir/work/R/R    /home/runner/work/R/R                 the job: its workspace
 //	dir/work/_temp  /home/runner/work/_temp               the job
-//	dir/given       /opt/sallyport (read-only)            the runner
+//	dir/given       /sallyport (read-only)                the runner
 type layout struct {
 	dir  string // on the host
 	repo string // the repository's short name

@@ -1,0 +1,283 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/daemon"
+)
+
+type runCmd struct {
+	output
+	Dir        string            `short:"C" name:"dir" help:"Repository to run." default:"." placeholder:"DIR"`
+	Workflow   []string          `help:"Only these workflow files (repeatable)." placeholder:"FILE" sep:"none"`
+	Event      string            `help:"Event to run for; default: push, or what the workflows have." placeholder:"NAME"`
+	Payload    string            `help:"File with the event's payload, as GitHub sends it." placeholder:"FILE"`
+	Job        string            `help:"Only this job and those it needs." placeholder:"ID"`
+	Input      map[string]string `help:"Inputs of workflow_dispatch (repeatable)." placeholder:"K=V" mapsep:"none"`
+	Secret     []string          `help:"Name of an environment variable to lend as a secret (repeatable)." placeholder:"NAME"`
+	SecretFile string            `help:"File of NAME=VALUE lines to lend as secrets." placeholder:"FILE"`
+	Var        map[string]string `help:"Values of the vars context (repeatable)." placeholder:"K=V" mapsep:"none"`
+	Capacity   int               `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
+	Verbose    bool              `short:"v" help:"Say more on stderr."`
+}
+
+const maxPayload = 25 << 20 // GitHub's limit of a webhook's payload
+
+// Run runs workflows here. Exit codes: 0 success, 1 failure, 2 usage or invalid workflow.
+func (c runCmd) Run(e *env) error {
+	config, err := c.config(e)
+	if err != nil {
+		return err
+	}
+	v := &runView{e: e, json: c.JSON, began: time.Now(), steps: make(map[sallyport.JobID]int)}
+	err = daemon.Local(e.ctx, config, v.watch)
+	var invalid *daemon.InvalidWorkflow
+	switch {
+	case errors.As(err, &invalid):
+		for _, d := range invalid.Diagnostics {
+			if d.Severity == "error" {
+				fmt.Fprintln(e.stderr, d)
+			}
+		}
+		return exitError(exitUsage)
+	case err != nil:
+		return err
+	}
+	return v.finish()
+}
+
+func (c runCmd) config(e *env) (daemon.LocalConfig, error) {
+	log := slog.New(slog.DiscardHandler)
+	if c.Verbose {
+		log = newLogger(e, "text", true)
+	}
+	config := daemon.LocalConfig{Dir: c.Dir, Workflows: c.Workflow, Event: c.Event, Job: c.Job, Vars: c.Var, Capacity: c.Capacity, Log: log}
+	if c.Payload != "" {
+		f, err := os.Open(c.Payload)
+		if err != nil {
+			return config, sallyport.Errorf(sallyport.CodeInvalid, "the payload cannot be read: %v", err)
+		}
+		defer f.Close()
+		if config.Payload, err = io.ReadAll(io.LimitReader(f, maxPayload+1)); err != nil {
+			return config, err
+		}
+		if len(config.Payload) > maxPayload {
+			return config, sallyport.Errorf(sallyport.CodeInvalid, "%s is larger than %d bytes", c.Payload, maxPayload)
+		}
+	}
+	if c.Input != nil {
+		b, err := json.Marshal(c.Input)
+		if err != nil {
+			return config, err
+		}
+		config.Inputs = b
+	}
+	var err error
+	config.Secrets, err = c.secrets()
+	return config, err
+}
+
+var secretName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// secrets come from the environment or a file, never from the command line,
+// which every process of the host can read.
+func (c runCmd) secrets() (map[string]string, error) {
+	out := make(map[string]string)
+	for _, name := range c.Secret {
+		if strings.Contains(name, "=") {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "--secret takes a name, not a value").WithHint("put the value into the environment variable and name that")
+		}
+		value, ok := os.LookupEnv(name)
+		if !ok {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "there is no environment variable %s", name).WithHint("set it, or use --secret-file")
+		}
+		out[name] = value
+	}
+	if c.SecretFile == "" {
+		return out, nil
+	}
+	b, err := readBounded(c.SecretFile)
+	if err != nil {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the secrets cannot be read: %v", err)
+	}
+	for i, line := range strings.Split(string(b), "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		if strings.TrimSpace(line) == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if name = strings.TrimSpace(name); !ok || !secretName.MatchString(name) {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s:%d: not a line NAME=VALUE", c.SecretFile, i+1)
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+// runView shows a local run: its log as it comes, and at the end what became
+// of every job, with the cause of failure last.
+type runView struct {
+	e     *env
+	json  bool
+	began time.Time
+	steps map[sallyport.JobID]int // step whose name was printed last
+	runs  []runJSON
+}
+
+func (v *runView) watch(ctx context.Context, s sallyport.Services, runs []sallyport.Run) error {
+	if len(runs) == 0 {
+		return sallyport.Errorf(sallyport.CodeInvalid, "no workflow here is started by this event").WithHint("choose another with --event, or name a file with --workflow")
+	}
+	p := &logPrinter{out: v.e.stdout, json: v.json, color: v.e.color}
+	for _, r := range runs {
+		if !v.json {
+			fmt.Fprintf(v.e.stderr, "%s: %s at %s\n", r.Workflow, r.Event, commit(r.Commit))
+		}
+		stop, cancel := context.WithCancel(ctx)
+		go refuseUnservable(stop, s, r.ID)
+		err := v.follow(ctx, s, r.ID, p)
+		cancel()
+		if err != nil {
+			return err
+		}
+		done, jobs, err := s.Runs.Run(ctx, r.ID)
+		if err != nil {
+			return err
+		}
+		v.runs = append(v.runs, runJSON{done, jobs})
+	}
+	return nil
+}
+
+// follow prints a run to its end. An interrupt cancels it gracefully first; a second one leaves.
+func (v *runView) follow(ctx context.Context, s sallyport.Services, id sallyport.RunID, p *logPrinter) error {
+	quiet, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	cancelled := context.AfterFunc(ctx, func() {
+		if err := s.Runs.Cancel(quiet, id); err == nil {
+			fmt.Fprintln(v.e.stderr, "cancelling …")
+		}
+	})
+	defer cancelled()
+	return followRun(quiet, s, id, true, func(sallyport.Job) bool { return true }, func(j sallyport.Job, l sallyport.LogLine) error {
+		if !v.json && l.Kind == sallyport.LogDebug {
+			return nil
+		}
+		return p.line(j, l)
+	})
+}
+
+// refuseUnservable cancels a run that waits for a runner which is not here.
+func refuseUnservable(ctx context.Context, s sallyport.Services, id sallyport.RunID) {
+	for ctx.Err() == nil {
+		r, jobs, err := s.Runs.Run(ctx, id)
+		if err != nil || r.Status == sallyport.StatusCompleted {
+			return
+		}
+		busy := slices.ContainsFunc(jobs, func(j sallyport.Job) bool { return j.Status == sallyport.StatusInProgress })
+		if len(daemon.Unservable(jobs)) > 0 && !busy {
+			_ = s.Runs.Cancel(ctx, id) // what became of it is in the result
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// finish prints the result and returns the exit code.
+func (v *runView) finish() error {
+	result := v.result()
+	if v.json {
+		if err := json.NewEncoder(v.e.stdout).Encode(result); err != nil {
+			return err
+		}
+	} else {
+		v.report(result)
+	}
+	if result.Conclusion != sallyport.Success {
+		return exitError(exitFailed)
+	}
+	return nil
+}
+
+// runResult is the last line of the JSON output.
+type runResult struct {
+	Type       string               `json:"type"` // "run"
+	Conclusion sallyport.Conclusion `json:"conclusion"`
+	Cause      string               `json:"cause,omitempty"`
+	Jobs       []jobResult          `json:"jobs"`
+}
+
+type jobResult struct {
+	ID         string               `json:"id"` // key in the workflow
+	Name       string               `json:"name"`
+	Workflow   string               `json:"workflow"`
+	Matrix     json.RawMessage      `json:"matrix"`
+	Conclusion sallyport.Conclusion `json:"conclusion"`
+	Cause      string               `json:"cause,omitempty"`
+	Outputs    map[string]string    `json:"outputs"`
+	Steps      []stepResult         `json:"steps"`
+}
+
+type stepResult struct {
+	ID         string               `json:"id"`
+	Name       string               `json:"name"`
+	Outcome    sallyport.Conclusion `json:"outcome"`
+	Conclusion sallyport.Conclusion `json:"conclusion"`
+}
+
+func (v *runView) result() runResult {
+	out := runResult{Type: "run", Conclusion: sallyport.Success, Jobs: []jobResult{}}
+	for _, r := range v.runs {
+		if r.Conclusion != sallyport.Success && out.Conclusion != sallyport.Failure {
+			out.Conclusion, out.Cause = r.Conclusion, r.Cause
+		}
+		for _, j := range r.Jobs {
+			jr := jobResult{ID: j.Key, Name: j.Name, Workflow: r.Workflow, Matrix: j.Matrix, Conclusion: j.Conclusion, Cause: j.Cause,
+				Outputs: j.Outputs, Steps: []stepResult{}}
+			if len(jr.Matrix) == 0 {
+				jr.Matrix = json.RawMessage("null")
+			}
+			if jr.Outputs == nil {
+				jr.Outputs = map[string]string{}
+			}
+			for _, s := range j.Steps {
+				jr.Steps = append(jr.Steps, stepResult{s.ID, s.Name, s.Outcome, s.Conclusion})
+			}
+			out.Jobs = append(out.Jobs, jr)
+		}
+	}
+	return out
+}
+
+func (v *runView) report(result runResult) {
+	w := v.e.stderr
+	fmt.Fprintln(w)
+	for _, r := range v.runs {
+		for _, j := range r.Jobs {
+			fmt.Fprintf(w, "%-10s %s  %s\n", j.Conclusion, plain(j.Name), took(j.StartedAt, j.FinishedAt))
+			for _, s := range j.Steps {
+				if s.Conclusion == sallyport.Failure || s.Outcome == sallyport.Failure {
+					fmt.Fprintf(w, "  %-8s %s: %s\n", s.Conclusion, plain(s.Name), plain(s.Cause))
+				}
+			}
+		}
+	}
+	fmt.Fprintf(w, "%s in %s\n", result.Conclusion, took(v.began, time.Now()))
+	if result.Cause != "" {
+		fmt.Fprintf(w, "because: %s\n", plain(result.Cause))
+	}
+}

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/daemon"
+)
+
+// serving are the flags of an installation that is run here.
+type serving struct {
+	Data     string `help:"Data directory; made when missing." default:"data" env:"SALLYPORT_DATA" placeholder:"DIR"`
+	Listen   string `help:"Address to listen on." default:"127.0.0.1:7357" env:"SALLYPORT_LISTEN" placeholder:"HOST:PORT"`
+	BaseURL  string `help:"Address as people reach it, behind a proxy." env:"SALLYPORT_BASE_URL" placeholder:"URL"`
+	Instance string `help:"Host name in signatures; fixed by the first start." env:"SALLYPORT_INSTANCE" placeholder:"NAME"`
+	Store    string `help:"PostgreSQL to keep state in (postgres://…); default SQLite in the data directory." env:"SALLYPORT_STORE" placeholder:"DSN"`
+	TLSCert  string `help:"PEM certificate; needed beyond loopback." env:"SALLYPORT_TLS_CERT" placeholder:"FILE"`
+	TLSKey   string `help:"PEM key of the certificate." env:"SALLYPORT_TLS_KEY" placeholder:"FILE"`
+	Capacity int    `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
+}
+
+func (s serving) config(log *slog.Logger) daemon.Config {
+	return daemon.Config{
+		Data: s.Data, Listen: s.Listen, BaseURL: s.BaseURL, Instance: s.Instance, Store: s.Store, TLSCert: s.TLSCert, TLSKey: s.TLSKey,
+		Capacity: s.Capacity, Log: log,
+	}
+}
+
+type upCmd struct {
+	serving
+	LogFormat string `help:"text or json." enum:"text,json" default:"text" env:"SALLYPORT_LOG_FORMAT"`
+	Verbose   bool   `short:"v" help:"Log more."`
+	NoRunner  bool   `help:"Run no runner here."`
+}
+
+func (c upCmd) Run(e *env) error {
+	config := c.config(newLogger(e, c.LogFormat, c.Verbose))
+	config.NoRunner = c.NoRunner
+	return daemon.Up(e.ctx, config, func(ctx context.Context, in daemon.Info) error {
+		link, err := loginLink(ctx, in)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(e.stdout, "Sallyport serves %s\nLog in once with  %s\n", in.URL, link)
+		return nil
+	})
+}
+
+func loginLink(ctx context.Context, in daemon.Info) (string, error) {
+	value, _, err := in.Services.Access.CreateToken(ctx, "first login", sallyport.TokenLogin, operator(), loginTTL)
+	return in.URL + "/login?token=" + value, err
+}
+
+func newLogger(e *env, format string, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+}
+
+type doctorCmd struct{ output }
+
+func (c doctorCmd) Run(e *env) error {
+	got, err := daemon.CheckHost(e.ctx, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return c.print(e, got, func(w io.Writer) {
+		fmt.Fprintf(w, "This host isolates jobs at level %s with %s", got.Level, got.Runtime)
+		if got.Rootless {
+			fmt.Fprint(w, ", rootless")
+		}
+		fmt.Fprintln(w)
+		for _, what := range got.Enforced {
+			fmt.Fprintf(w, "  enforced      %s\n", what)
+		}
+		for _, gap := range got.NotEnforced {
+			fmt.Fprintf(w, "  NOT enforced  %s: %s\n", gap.What, gap.Why)
+		}
+	})
+}
+
+// The processes of the yard, started by others of ours.
+
+type runnerCmd struct {
+	Socket   string `required:"" help:"Socket of the control plane."`
+	Work     string `required:"" help:"Working directory."`
+	ID       string `required:"" help:"Id of the runner."`
+	Capacity int    `help:"Jobs at the same time."`
+}
+
+func (c runnerCmd) Run(e *env) error {
+	return daemon.Runner(e.ctx, daemon.RunnerConfig{
+		Socket: c.Socket, WorkDir: c.Work, ID: c.ID, Capacity: c.Capacity, Parent: os.Stdin, Log: newLogger(e, "text", false),
+	})
+}
+
+type proxyCmd struct {
+	Dir string `required:"" help:"Directory of the proxy."`
+}
+
+func (c proxyCmd) Run(e *env) error {
+	return daemon.Proxy(e.ctx, c.Dir, newLogger(e, "text", false))
+}
+
+type releaseCmd struct {
+	Dir string `required:"" help:"Directory of the release."`
+}
+
+func (c releaseCmd) Run(e *env) error {
+	return daemon.Release(e.ctx, c.Dir, newLogger(e, "text", false))
+}

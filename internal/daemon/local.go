@@ -1,0 +1,298 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/attest"
+	"github.com/sallyport-ci/sallyport/internal/blobstore"
+	"github.com/sallyport-ci/sallyport/internal/engine"
+	"github.com/sallyport-ci/sallyport/internal/forge"
+	"github.com/sallyport-ci/sallyport/internal/kms"
+	"github.com/sallyport-ci/sallyport/internal/policy"
+	"github.com/sallyport-ci/sallyport/internal/sqlstore"
+	"github.com/sallyport-ci/sallyport/internal/yard/runner"
+)
+
+// LocalConfig says what to run without a server.
+type LocalConfig struct {
+	Dir       string   // a directory; the git work tree around it is taken as it is now
+	Workflows []string // paths relative to the repository; empty: all
+	Event     string   // "" = push, or what the named workflows can be started by
+	Payload   []byte   // the event's payload, JSON
+	Job       string   // this job and those it needs
+	Inputs    []byte   // of workflow_dispatch, a JSON object
+	Secrets   map[string]string
+	Vars      map[string]string
+	Capacity  int
+	Log       *slog.Logger
+}
+
+// Local runs the workflows of a directory with the same engine and the same
+// rooms as a server, in this process and a throw-away directory. watch is called with the
+// runs as soon as they are started; when it returns everything ends. An
+// invalid workflow is an *InvalidWorkflow.
+//
+// There is nothing to sign with here: a laptop vouches for nothing.
+func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s sallyport.Services, runs []sallyport.Run) error) error {
+	tmp, err := os.MkdirTemp("", "sallyport-run-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	l, err := openLocal(ctx, c, tmp)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	ctx = sallyport.WithPrincipal(ctx, operator())
+	runs, err := l.start(ctx, c)
+	if err != nil {
+		return err
+	}
+	box, err := newSandbox(filepath.Join(tmp, "rooms"), c.Log)
+	if err != nil {
+		return err
+	}
+	capacity := c.Capacity
+	if capacity <= 0 {
+		capacity = max(2, runtime.NumCPU())
+	}
+	r, err := runner.New(runner.Config{
+		Yard: l.engine.Yard(), Sandbox: box, WorkDir: filepath.Join(tmp, "jobs"), ID: "local", Name: "local",
+		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	runnerCtx, stopRunner := context.WithCancelCause(sallyport.WithPrincipal(work, sallyport.Principal{Kind: sallyport.Runner, ID: "local", Name: "local"}))
+	var parts, yard sync.WaitGroup
+	parts.Go(func() { _ = l.engine.Run(work) }) // ends with its context alone
+	failed := make(chan error, 1)
+	yard.Go(func() {
+		if err := r.Run(runnerCtx); err != nil && runnerCtx.Err() == nil {
+			failed <- err
+		}
+	})
+	watching, endWatch := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case err := <-failed:
+			endWatch(err)
+		case <-watching.Done():
+		}
+	}()
+	err = watch(watching, l.engine.Services(), runs)
+	if cause := context.Cause(watching); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	endWatch(nil)
+	stopRunner(errors.New("done"))
+	yard.Wait()
+	stop(errors.New("done"))
+	parts.Wait()
+	return err
+}
+
+type local struct {
+	engine  *engine.Engine
+	repos   *forge.Git
+	project sallyport.Project
+	closers []func() error
+}
+
+func (l *local) close() {
+	for i := len(l.closers) - 1; i >= 0; i-- {
+		_ = l.closers[i]() // all of it is thrown away
+	}
+}
+
+func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err error) {
+	l := &local{}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	keys, err := kms.NewMemory()
+	if err != nil {
+		return nil, err
+	}
+	store, err := sqlstore.Open(ctx, sqlstore.Config{DSN: "sqlite:" + filepath.Join(tmp, "run.db"), Clock: time.Now, Log: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	l.closers = append(l.closers, store.Close)
+	blobs, err := blobstore.OpenDir(blobstore.Config{Dir: filepath.Join(tmp, "blobs"), KMS: keys})
+	if err != nil {
+		return nil, err
+	}
+	l.closers = append(l.closers, blobs.Close)
+	logs, err := blobstore.OpenLogs(blobstore.Config{Dir: filepath.Join(tmp, "logs"), KMS: keys})
+	if err != nil {
+		return nil, err
+	}
+	l.closers = append(l.closers, logs.Close)
+	if l.repos, err = forge.New(ctx, forge.Config{Dir: filepath.Join(tmp, "repos"), Log: c.Log}); err != nil {
+		return nil, err
+	}
+	gates, err := policy.New()
+	if err != nil {
+		return nil, err
+	}
+	cfg := engine.Config{
+		Store: store, Repositories: l.repos, Blobs: blobs, Logs: logs, Gates: gates, Instance: attest.Instance("local.invalid"),
+		BaseURL: "http://local.invalid", Version: Version(), Clock: time.Now, Log: c.Log, Vars: c.Vars,
+	}
+	if len(c.Secrets) > 0 {
+		cfg.Lend = func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error) { return c.Secrets, nil }
+	}
+	l.engine, err = engine.New(cfg)
+	return l, err
+}
+
+// start imports the directory and triggers its workflows.
+func (l *local) start(ctx context.Context, c LocalConfig) ([]sallyport.Run, error) {
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s is not a directory", c.Dir).WithHint("name a repository with -C")
+	}
+	if l.project, err = l.engine.Services().Projects.CreateProject(ctx, projectName(dir), "main"); err != nil {
+		return nil, err
+	}
+	commit, branch, err := l.repos.Import(ctx, l.project.ID, dir)
+	if err != nil {
+		return nil, err
+	}
+	files, err := l.workflows(ctx, c, dir, commit)
+	if err != nil {
+		return nil, err
+	}
+	push := sallyport.Push{
+		Project: l.project.ID, Event: c.Event, Ref: "refs/heads/" + branch, Commit: commit, Tier: sallyport.TierMember,
+		Payload: c.Payload, Inputs: c.Inputs,
+	}
+	if push.Event == "" && len(c.Inputs) > 0 {
+		push.Event = "workflow_dispatch"
+	}
+	if err := fromPayload(&push); err != nil {
+		return nil, err
+	}
+	return l.engine.Trigger(ctx, push, engine.Selection{Workflows: files, Job: c.Job, Lenient: len(c.Payload) == 0})
+}
+
+// fromPayload takes from a given payload what an event's ref and type are.
+func fromPayload(p *sallyport.Push) error {
+	if len(p.Payload) == 0 {
+		p.Payload = []byte("{}")
+		return nil
+	}
+	var v struct {
+		Action string `json:"action"`
+		Ref    string `json:"ref"`
+		Number int64  `json:"number"`
+	}
+	if err := json.Unmarshal(p.Payload, &v); err != nil {
+		return sallyport.Errorf(sallyport.CodeInvalid, "the payload is not a JSON object: %v", err).WithHint("give the event as GitHub would send it")
+	}
+	p.Action = v.Action
+	switch {
+	case strings.HasPrefix(v.Ref, "refs/"):
+		p.Ref = v.Ref
+	case p.Event == "pull_request" && v.Number > 0:
+		p.Ref = fmt.Sprintf("refs/pull/%d/merge", v.Number)
+	}
+	return nil
+}
+
+// workflows turns the files that were named, relative to the directory or to
+// the repository, into paths in the repository.
+func (l *local) workflows(ctx context.Context, c LocalConfig, dir, commit string) ([]string, error) {
+	var out []string
+	for _, w := range c.Workflows {
+		p, err := l.inRepository(ctx, dir, commit, w)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func (l *local) inRepository(ctx context.Context, dir, commit, file string) (string, error) {
+	candidates := []string{filepath.ToSlash(filepath.Clean(file)), ".github/workflows/" + filepath.Base(file)}
+	if abs, err := filepath.Abs(file); err == nil {
+		for at := dir; at != "/"; at = filepath.Dir(at) { // the repository's root is dir or above it
+			if rel, err := filepath.Rel(at, abs); err == nil && filepath.IsLocal(rel) {
+				candidates = append(candidates, filepath.ToSlash(rel))
+			}
+		}
+	}
+	for _, p := range candidates {
+		if !filepath.IsLocal(p) {
+			continue
+		}
+		if _, err := l.repos.ReadFile(ctx, l.project.ID, commit, p, 1<<20); err == nil {
+			return p, nil
+		}
+	}
+	return "", sallyport.Errorf(sallyport.CodeInvalid, "there is no workflow %s in the repository", file).WithHint("give its path in the repository, as .github/workflows/ci.yml")
+}
+
+// projectName makes a project's name from a directory's.
+func projectName(dir string) string {
+	name := strings.Trim(strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-', r == '_', r == '.':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		default:
+			return '-'
+		}
+	}, filepath.Base(dir)), "-_.")
+	if len(name) > 60 {
+		name = name[:60]
+	}
+	if sallyport.ValidName("project", name) != nil || engine.Reserved(name) {
+		return "local"
+	}
+	return name
+}
+
+// Unservable returns the jobs that wait for a runner which is not here, with the labels it would need.
+func Unservable(jobs []sallyport.Job) map[string][]string {
+	have := labels()
+	out := make(map[string][]string)
+	for _, j := range jobs {
+		if j.Status != sallyport.StatusQueued {
+			continue
+		}
+		for _, l := range j.Labels {
+			if !slices.ContainsFunc(have, func(h string) bool { return strings.EqualFold(h, l) }) {
+				out[j.Name] = j.Labels
+			}
+		}
+	}
+	return out
+}
+
+// InvalidWorkflow is the error of a workflow that does not compile, with every place.
+type InvalidWorkflow = engine.InvalidWorkflow
+
+func itoa(n int) string { return fmt.Sprint(n) }

@@ -1,0 +1,181 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/proxy"
+	"github.com/sallyport-ci/sallyport/internal/rpc"
+	"github.com/sallyport-ci/sallyport/internal/yard/runner"
+	"github.com/sallyport-ci/sallyport/internal/yard/sandbox"
+	"github.com/sallyport-ci/sallyport/internal/yard/service"
+)
+
+// labels are what runs-on may ask of a runner of ours. GitHub's names of Linux
+// images are among them, so that workflows run unchanged; which distribution is
+// under them is the host's.
+func labels() []string {
+	l := []string{"self-hosted", "linux", "ubuntu-latest", "ubuntu-24.04", "ubuntu-22.04", "ubuntu-20.04", "sallyport"}
+	if runtime.GOARCH == "arm64" {
+		return append(l, "arm64", "ubuntu-24.04-arm", "ubuntu-22.04-arm")
+	}
+	return append(l, "x64")
+}
+
+func (in *installation) runnerPrincipal() sallyport.Principal {
+	return sallyport.Principal{Kind: sallyport.Runner, ID: string(in.settings.Runner), Name: "embedded"}
+}
+
+// superviseRunner keeps our own runner alive until ctx ends. It is a process of
+// its own, so that no key ever lies in its memory.
+func (in *installation) superviseRunner(ctx context.Context) {
+	for pause := time.Second; ctx.Err() == nil; pause = min(2*pause, 30*time.Second) {
+		began := time.Now()
+		if err := in.runRunner(ctx); err != nil && ctx.Err() == nil {
+			in.log.Error("runner ended", "error", err)
+		}
+		if time.Since(began) > time.Minute {
+			pause = time.Second
+		}
+		if err := in.engine.RunnerGone(context.WithoutCancel(ctx), in.settings.Runner); err != nil {
+			in.log.Error("jobs of the runner were not given back", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (in *installation) runRunner(ctx context.Context) error {
+	exe, err := in.c.exe()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(exe, "runner", "--socket", yardSocket(in.c.Data), "--work", filepath.Join(in.c.Data, "runner"), "--id", string(in.settings.Runner))
+	if in.c.Capacity > 0 {
+		cmd.Args = append(cmd.Args, "--capacity", itoa(in.c.Capacity))
+	}
+	cmd.Env = yardEnv()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for us to hand on
+	// The runner ends when this pipe does, also when we are killed.
+	alive, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	defer alive.Close()
+	errors, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+	defer stop()
+	lines := bufio.NewScanner(io.LimitReader(errors, 1<<30))
+	for lines.Scan() {
+		in.log.Info("runner said", "line", lines.Text())
+	}
+	return cmd.Wait()
+}
+
+// yardEnv is the environment of processes of the yard: nothing of ours that
+// could hold a secret.
+func yardEnv() []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
+	for _, name := range []string{"TMPDIR", "TZ", "LANG"} {
+		if v := os.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// RunnerConfig of the runner process.
+type RunnerConfig struct {
+	Socket   string // of the control plane
+	WorkDir  string
+	ID       string
+	Capacity int
+	Parent   io.Reader // ends when the parent process does
+	Log      *slog.Logger
+}
+
+// Runner is the runner process: it leases jobs over the socket until ctx or its parent ends.
+func Runner(ctx context.Context, c RunnerConfig) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if c.Parent != nil {
+		go func() {
+			_, _ = io.Copy(io.Discard, c.Parent) // nothing is ever said; the end is the message
+			cancel()
+		}()
+	}
+	client, err := rpc.Dial(rpc.Config{UnixSocket: c.Socket})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	box, err := newSandbox(filepath.Join(c.WorkDir, "rooms"), c.Log)
+	if err != nil {
+		return err
+	}
+	capacity := c.Capacity
+	if capacity <= 0 {
+		capacity = max(2, runtime.NumCPU())
+	}
+	r, err := runner.New(runner.Config{
+		Yard: client.Yard(), Sandbox: box, WorkDir: filepath.Join(c.WorkDir, "jobs"), ID: sallyport.RunnerID(c.ID), Name: "embedded",
+		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func newSandbox(stateDir string, log *slog.Logger) (*sandbox.Sandbox, error) {
+	return sandbox.New(sandbox.Config{StateDir: stateDir, Log: log})
+}
+
+// CheckHost reports what this host can enforce.
+func CheckHost(ctx context.Context, log *slog.Logger) (sallyport.Isolation, error) {
+	dir, err := os.MkdirTemp("", "sallyport-check-")
+	if err != nil {
+		return sallyport.Isolation{}, err
+	}
+	defer os.RemoveAll(dir)
+	box, err := newSandbox(dir, log)
+	if err != nil {
+		return sallyport.Isolation{}, err
+	}
+	return box.Check(ctx)
+}
+
+// Proxy is the traffic proxy process.
+func Proxy(ctx context.Context, dir string, log *slog.Logger) error {
+	return proxy.Run(ctx, proxy.Config{Dir: dir, Log: log})
+}
+
+// Release is the host process of one release.
+func Release(ctx context.Context, dir string, log *slog.Logger) error {
+	box, err := newSandbox(filepath.Join(dir, "rooms"), log)
+	if err != nil {
+		return err
+	}
+	return service.Run(ctx, service.Config{Dir: dir, Sandbox: box, Log: log})
+}

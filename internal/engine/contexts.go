@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/workflow"
+)
+
+// githubContext builds the github context as far as the control plane knows
+// it; the runner adds what is known on the spot (workspace, action, …). Names
+// are GitHub's: "Contexts reference", github context.
+func (e *Engine) githubContext(p sallyport.Project, push sallyport.Push, r sallyport.Run) json.RawMessage {
+	refType, refName := refParts(push.Ref)
+	base := strings.TrimRight(e.baseURL, "/")
+	g := map[string]any{
+		"actor":               push.Actor.Name,
+		"triggering_actor":    push.Actor.Name,
+		"event_name":          push.Event,
+		"event":               json.RawMessage(push.Payload),
+		"ref":                 push.Ref,
+		"ref_name":            refName,
+		"ref_type":            refType,
+		"ref_protected":       push.Tier.Covers(sallyport.TierProtected),
+		"sha":                 push.Commit,
+		"base_ref":            baseRef(push.Payload),
+		"head_ref":            headRef(push.Payload),
+		"repository":          p.Name,
+		"repository_owner":    ownerOf(p.Name),
+		"repository_id":       string(p.ID),
+		"repositoryUrl":       base + "/" + p.Name + ".git",
+		"server_url":          base,
+		"api_url":             base + "/api/v1",
+		"graphql_url":         base + "/api/graphql",
+		"run_id":              string(r.ID),
+		"run_number":          strconv.FormatInt(r.Number, 10),
+		"run_attempt":         "1",
+		"retention_days":      "90",
+		"workflow":            r.Name,
+		"workflow_ref":        p.Name + "/" + r.Workflow + "@" + push.Ref,
+		"workflow_sha":        push.Commit,
+		"secret_source":       "None",
+		"token":               "",
+		"default_branch_name": p.DefaultBranch,
+	}
+	return mustJSON(g)
+}
+
+func ownerOf(name string) string {
+	owner, _, _ := strings.Cut(name, "/")
+	return owner
+}
+
+func refParts(ref string) (kind, name string) {
+	if n, ok := strings.CutPrefix(ref, "refs/tags/"); ok {
+		return "tag", n
+	}
+	if n, ok := strings.CutPrefix(ref, "refs/heads/"); ok {
+		return "branch", n
+	}
+	return "branch", strings.TrimPrefix(ref, "refs/")
+}
+
+type pullRequestPayload struct {
+	PullRequest struct {
+		Base struct {
+			Ref string `json:"ref"`
+		} `json:"base"`
+		Head struct {
+			Ref string `json:"ref"`
+		} `json:"head"`
+	} `json:"pull_request"`
+}
+
+func baseRef(payload []byte) string {
+	var v pullRequestPayload
+	_ = json.Unmarshal(payload, &v) // a payload without the field has no base
+	return v.PullRequest.Base.Ref
+}
+
+func headRef(payload []byte) string {
+	var v pullRequestPayload
+	_ = json.Unmarshal(payload, &v)
+	return v.PullRequest.Head.Ref
+}
+
+// runContexts are the contexts that are the same for every job of the run.
+func (e *Engine) runContexts(p sallyport.Project, push sallyport.Push, r sallyport.Run, plan *sallyport.Plan) map[string]json.RawMessage {
+	inputs := plan.Inputs
+	if len(inputs) == 0 {
+		inputs = json.RawMessage("{}")
+	}
+	return map[string]json.RawMessage{
+		"github": e.githubContext(p, push, r),
+		"inputs": inputs,
+		"vars":   mustJSON(nonNil(e.vars)),
+	}
+}
+
+func (e *Engine) runScope(p sallyport.Project, push sallyport.Push, r sallyport.Run, plan *sallyport.Plan) (*workflow.Scope, error) {
+	return workflow.NewScope(e.runContexts(p, push, r, plan))
+}
+
+// needsContext is the needs context of a job: result and outputs of each job it needs.
+func needsContext(j *sallyport.PlanJob, cells map[string][]*sallyport.Job) json.RawMessage {
+	needs := make(map[string]any, len(j.Needs))
+	for _, key := range j.Needs {
+		outputs := map[string]string{}
+		for _, cell := range cells[key] {
+			for k, v := range cell.Outputs {
+				if v != "" || outputs[k] == "" {
+					outputs[k] = v
+				}
+			}
+		}
+		needs[key] = map[string]any{"result": string(result(cells[key])), "outputs": outputs}
+	}
+	return mustJSON(needs)
+}
+
+// result is what a job's cells amount to. A tolerated failure counts as success.
+func result(cells []*sallyport.Job) sallyport.Conclusion {
+	out := sallyport.Skipped
+	for _, c := range cells {
+		got := c.Conclusion
+		if got == sallyport.Failure && c.Tolerated {
+			got = sallyport.Success
+		}
+		if severity(got) > severity(out) {
+			out = got
+		}
+	}
+	return out
+}
+
+func severity(c sallyport.Conclusion) int {
+	switch c {
+	case sallyport.Failure:
+		return 3
+	case sallyport.Cancelled:
+		return 2
+	case sallyport.Success:
+		return 1
+	default:
+		return 0
+	}
+}

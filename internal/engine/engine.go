@@ -1,0 +1,198 @@
+// Package engine decides: it owns every state change of Sallyport.
+//
+// A push flows through it in one direction; stages.go lists the river, and
+// each stage is one file: load → think → save, with the next stage enqueued in
+// the transaction that makes it necessary. The engine also implements the
+// services that the faces (api, web, cli) are written against; the first thing
+// each service method does is to ask allow (allow.go).
+//
+// It runs no foreign code, opens no file and no connection: all effects go
+// through the seams it is given.
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/attest"
+	"github.com/sallyport-ci/sallyport/internal/policy"
+)
+
+// Notary signs statements with an identity of this installation and enters
+// them in the signature log.
+type Notary interface {
+	Sign(ctx context.Context, now time.Time, id attest.Identity, statement []byte) (bundle []byte, logIndex int64, err error)
+}
+
+// Verifier checks bundles as a stranger would: with the trusted root alone.
+type Verifier interface {
+	Verify(bundle []byte, subject sallyport.Digest, identity, issuer string) (sallyport.Checked, error)
+}
+
+// Trail is the audit log as far as the engine needs it.
+type Trail interface {
+	Verify(ctx context.Context) (sallyport.AuditReport, error)
+	Status() sallyport.AuditHealth
+}
+
+// Config is what an engine is made of.
+type Config struct {
+	Store        sallyport.Store
+	Repositories sallyport.Repositories
+	Blobs        sallyport.Blobs
+	Logs         sallyport.Logs
+	Gates        *policy.Gates
+
+	// Notary and Verifier make and check evidence. Without a Notary jobs leave
+	// no evidence and nothing can be deployed: that is how runs on a laptop are.
+	Notary   Notary
+	Verifier Verifier
+	Trail    Trail            // nil: there is no audit log
+	Target   sallyport.Target // nil: there is nowhere to deploy to
+
+	Instance  attest.Instance // its name in identities
+	BaseURL   string          // where people find the pages
+	TrustRoot []byte
+	Version   string
+	Clock     func() time.Time
+	Log       *slog.Logger
+
+	LeaseTTL time.Duration // of jobs; 0 = 30 s
+	// Lend returns the secrets of a job; nil lends none.
+	Lend func(ctx context.Context, run sallyport.Run, job sallyport.Job) (map[string]string, error)
+	// Vars is the vars context; nil is empty.
+	Vars map[string]string
+}
+
+// Engine is the decider. Make it with New, start it with Run.
+type Engine struct {
+	store    sallyport.Store
+	repos    sallyport.Repositories
+	blobs    sallyport.Blobs
+	logs     sallyport.Logs
+	gates    *policy.Gates
+	notary   Notary
+	verifier Verifier
+	trail    Trail
+	target   sallyport.Target
+
+	instance  attest.Instance
+	baseURL   string
+	trustRoot []byte
+	version   string
+	clock     func() time.Time
+	log       *slog.Logger
+	leaseTTL  time.Duration
+	lend      func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error)
+	vars      map[string]string
+
+	queue *waiters  // runners that wait for work
+	seen  *presence // runners that asked lately
+}
+
+// New checks the configuration.
+func New(c Config) (*Engine, error) {
+	if c.Store == nil || c.Repositories == nil || c.Blobs == nil || c.Logs == nil || c.Gates == nil || c.Clock == nil || c.Log == nil {
+		return nil, errors.New("engine: store, repositories, blobs, logs, gates, clock and log are needed")
+	}
+	if c.Notary != nil && c.Verifier == nil {
+		return nil, errors.New("engine: whoever signs must be able to verify")
+	}
+	if c.LeaseTTL == 0 {
+		c.LeaseTTL = 30 * time.Second
+	}
+	return &Engine{
+		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
+		notary: c.Notary, verifier: c.Verifier, trail: c.Trail, target: c.Target,
+		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
+		clock: c.Clock, log: c.Log, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars,
+		queue: newWaiters(), seen: newPresence(),
+	}, nil
+}
+
+// Services returns what the faces may ask.
+func (e *Engine) Services() sallyport.Services {
+	return sallyport.Services{
+		Projects: projects{e}, Runs: runs{e}, Artifacts: artifacts{e}, Gates: gates{e},
+		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e},
+	}
+}
+
+// Yard returns what runners may ask.
+func (e *Engine) Yard() sallyport.Yard { return yard{e} }
+
+// Run works the river until ctx ends, and returns when every worker has stopped.
+func (e *Engine) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, s := range e.river() {
+		wg.Go(func() { e.work(ctx, s) })
+	}
+	wg.Go(func() { e.wakeRunners(ctx) })
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+func (e *Engine) now() time.Time { return e.clock().UTC().Truncate(time.Microsecond) }
+
+// system is the principal of the engine's own stages.
+func system(ctx context.Context, name string) context.Context {
+	return sallyport.WithPrincipal(ctx, sallyport.Principal{Kind: sallyport.System, ID: "engine", Name: name})
+}
+
+// change is one transaction of the engine. Whatever changes a state records
+// it in the same change.
+type change struct {
+	sallyport.Tx
+	now   time.Time
+	actor string
+}
+
+func (e *Engine) update(ctx context.Context, f func(c *change) error) error {
+	actor := sallyport.PrincipalFrom(ctx).String()
+	return e.store.Update(ctx, func(tx sallyport.Tx) error {
+		return f(&change{Tx: tx, now: e.now(), actor: actor})
+	})
+}
+
+func (e *Engine) view(ctx context.Context, f func(tx sallyport.Tx) error) error {
+	return e.store.View(ctx, f)
+}
+
+// Topics that watchers of the store wait on.
+const topicAudit = "audit"
+
+func topicRun(id sallyport.RunID) string { return "run/" + string(id) }
+func topicLog(id sallyport.JobID) string { return "log/" + string(id) }
+func topicWork(queue string) string      { return "work/" + queue }
+
+// record writes the audit record of the change. Detail must not hold a secret
+// or free text of a job.
+func (c *change) record(action, object string, detail any) error {
+	var raw json.RawMessage
+	if detail != nil {
+		b, err := json.Marshal(detail)
+		if err != nil {
+			return err
+		}
+		raw = b
+	}
+	c.Touch(topicAudit)
+	_, err := c.Audit().Append(sallyport.AuditRecord{
+		At: c.now, Actor: c.actor, Action: action, Object: object, Detail: raw, Salt: newSalt(), LogIndex: -1,
+	})
+	return err
+}
+
+// enqueue adds work about a subject, to be done from at on.
+func (c *change) enqueue(queue, subject string, labels []string, at time.Time, attempts int) error {
+	c.Touch(topicWork(queue))
+	return c.Work().Enqueue(sallyport.Work{
+		ID: sallyport.NewID[sallyport.WorkID](c.now), Queue: queue, Key: subject, Subject: subject, Labels: labels,
+		RunAt: at, MaxAttempts: attempts, CreatedAt: c.now,
+	})
+}

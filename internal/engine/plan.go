@@ -1,0 +1,385 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/workflow"
+)
+
+const (
+	workflowDir      = ".github/workflows"
+	maxWorkflows     = 200
+	maxWorkflowBytes = 1 << 20
+	maxChanged       = 3000 // GitHub looks at the same number of paths
+	maxSummary       = 200  // of a title
+)
+
+// Planned is what one workflow file means for one event: a plan, or what is wrong with it.
+type Planned struct {
+	Path        string
+	Plan        *sallyport.Plan
+	Diagnostics []sallyport.Diagnostic // warnings beside a plan; errors without one
+	Skipped     string                 // why the event does not start it; "" when it does
+}
+
+// Invalid reports whether the file has errors.
+func (p Planned) Invalid() bool {
+	for _, d := range p.Diagnostics {
+		if d.Severity == "error" {
+			return true
+		}
+	}
+	return false
+}
+
+// Selection narrows what a push starts; the zero value selects everything.
+type Selection struct {
+	Workflows []string // paths in the repository
+	Job       string   // this job and those it needs
+	// Lenient starts what names the event at all, without regard to its filters
+	// on branches, paths and types: somebody asked for it by hand.
+	Lenient bool
+}
+
+// plan is the stage that turns a push into runs.
+func (e *Engine) plan(ctx context.Context, w sallyport.Work) error {
+	var push sallyport.Push
+	if err := e.view(ctx, func(tx sallyport.Tx) error {
+		var err error
+		push, err = tx.Pushes().Get(sallyport.PushID(w.Subject))
+		return err
+	}); err != nil {
+		return err
+	}
+	planned, err := e.Plan(ctx, push, Selection{})
+	if err != nil {
+		return err
+	}
+	return e.finish(ctx, w, func(c *change) error {
+		_, err := e.start(c, push, planned)
+		return err
+	})
+}
+
+func (e *Engine) planFailed(ctx context.Context, w sallyport.Work, cause error) error {
+	return e.finish(ctx, w, func(c *change) error {
+		return c.record("plan.failed", "push/"+w.Subject, map[string]string{"cause": userText(cause)})
+	})
+}
+
+// Plan reads the workflows at the push's commit and compiles those that the
+// event starts. It changes nothing.
+func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) ([]Planned, error) {
+	p, err := e.project(ctx, push.Project)
+	if err != nil {
+		return nil, err
+	}
+	in, err := e.planInput(ctx, p, push)
+	if err != nil {
+		return nil, err
+	}
+	paths := sel.Workflows
+	if len(paths) == 0 {
+		if paths, err = e.workflowFiles(ctx, push); err != nil {
+			return nil, err
+		}
+	}
+	var out []Planned
+	for _, file := range paths {
+		src, err := in.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, compile(file, src, in, sel))
+	}
+	return out, nil
+}
+
+func (e *Engine) workflowFiles(ctx context.Context, push sallyport.Push) ([]string, error) {
+	all, err := e.repos.ListFiles(ctx, push.Project, push.Commit, workflowDir)
+	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeNotFound {
+		return nil, err
+	}
+	var paths []string
+	for _, f := range all {
+		if ext := path.Ext(f); ext == ".yml" || ext == ".yaml" {
+			paths = append(paths, f)
+		}
+	}
+	if len(paths) > maxWorkflows {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s holds more than %d workflows", workflowDir, maxWorkflows)
+	}
+	return paths, nil
+}
+
+// planInput gathers what compiling needs: the event, the contexts known now, the files.
+func (e *Engine) planInput(ctx context.Context, p sallyport.Project, push sallyport.Push) (workflow.CompileInput, error) {
+	var changed []string
+	var more bool
+	var err error
+	if push.Event == "push" && push.Before != "" {
+		if changed, more, err = e.repos.Changed(ctx, p.ID, push.Before, push.Commit, maxChanged); err != nil {
+			// A forced push may have dropped the commit it began from.
+			changed, more = nil, true
+		}
+	} else {
+		more = true
+	}
+	return workflow.CompileInput{
+		Event: workflow.Event{
+			Name: push.Event, Action: push.Action, Ref: push.Ref, BaseRef: baseRef(push.Payload),
+			Changed: changed, ChangedMore: more, Payload: push.Payload, Inputs: push.Inputs,
+		},
+		Contexts: map[string]json.RawMessage{
+			"github": e.githubContext(p, push, sallyport.Run{}),
+			"vars":   mustJSON(nonNil(e.vars)),
+		},
+		ReadFile: func(file string) ([]byte, error) {
+			return e.repos.ReadFile(ctx, p.ID, push.Commit, file, maxWorkflowBytes)
+		},
+	}, nil
+}
+
+func compile(file string, src []byte, in workflow.CompileInput, sel Selection) Planned {
+	out := Planned{Path: file}
+	f, diags := workflow.Parse(file, src)
+	out.Diagnostics = diags
+	if f == nil || out.Invalid() {
+		return out
+	}
+	if ok, why := f.Matches(in.Event); !ok && !(sel.Lenient && names(f, in.Event.Name)) {
+		out.Skipped = why
+		return out
+	}
+	in.File = f
+	plan, diags := workflow.Compile(in)
+	out.Diagnostics = append(out.Diagnostics, diags...)
+	if plan == nil || out.Invalid() {
+		return out
+	}
+	if sel.Job != "" {
+		if !selectJob(plan, sel.Job) {
+			out.Skipped = fmt.Sprintf("it has no job %q", sel.Job)
+			return out
+		}
+	}
+	out.Plan = plan
+	return out
+}
+
+func names(f *workflow.File, event string) bool {
+	return slices.ContainsFunc(f.On, func(t workflow.Trigger) bool { return t.Name == event })
+}
+
+// eventFor chooses the event for someone who asked for workflows without
+// naming one: push where they have it, else the first that they have.
+func (e *Engine) eventFor(ctx context.Context, push sallyport.Push, sel Selection) (string, error) {
+	paths := sel.Workflows
+	if len(paths) == 0 {
+		var err error
+		if paths, err = e.workflowFiles(ctx, push); err != nil {
+			return "", err
+		}
+	}
+	first := ""
+	for _, file := range paths {
+		src, err := e.repos.ReadFile(ctx, push.Project, push.Commit, file, maxWorkflowBytes)
+		if err != nil {
+			return "", err
+		}
+		f, _ := workflow.Parse(file, src)
+		if f == nil {
+			continue // its errors are reported when it is planned
+		}
+		for _, event := range []string{"push", "workflow_dispatch", "pull_request"} {
+			if names(f, event) {
+				if event == "push" {
+					return event, nil
+				}
+				if first == "" {
+					first = event
+				}
+			}
+		}
+	}
+	if first == "" {
+		first = "push"
+	}
+	return first, nil
+}
+
+// selectJob keeps one job and all it needs.
+func selectJob(p *sallyport.Plan, key string) bool {
+	if p.Job(key) == nil {
+		return false
+	}
+	keep := map[string]bool{key: true}
+	for i := len(p.Jobs) - 1; i >= 0; i-- { // needs stand before their users
+		if keep[p.Jobs[i].Key] {
+			for _, n := range p.Jobs[i].Needs {
+				keep[n] = true
+			}
+		}
+	}
+	var jobs []sallyport.PlanJob
+	for _, j := range p.Jobs {
+		if keep[j.Key] {
+			jobs = append(jobs, j)
+		}
+	}
+	p.Jobs = jobs
+	return true
+}
+
+// start makes the runs of a push: one for each plan, and a failed one for each
+// file that does not compile, so that its author sees why.
+func (e *Engine) start(c *change, push sallyport.Push, planned []Planned) ([]sallyport.Run, error) {
+	p, err := c.Projects().Get(push.Project)
+	if err != nil {
+		return nil, err
+	}
+	var out []sallyport.Run
+	for _, pl := range planned {
+		switch {
+		case pl.Plan != nil:
+			r, err := e.startRun(c, p, push, pl)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, r)
+		case pl.Invalid():
+			r, err := invalidRun(c, p, push, pl)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+func newRun(c *change, p sallyport.Project, push sallyport.Push, file string) (sallyport.Run, error) {
+	number, err := c.Projects().NextNumber(p.ID, "run")
+	return sallyport.Run{
+		ID: sallyport.NewID[sallyport.RunID](c.now), Project: p.ID, Push: push.ID, Number: number, Workflow: file, Name: file,
+		Event: push.Event, Ref: push.Ref, Commit: push.Commit, Tier: push.Tier, Actor: push.Actor.Name,
+		Status: sallyport.StatusQueued, CreatedAt: c.now,
+	}, err
+}
+
+func (e *Engine) startRun(c *change, p sallyport.Project, push sallyport.Push, pl Planned) (sallyport.Run, error) {
+	r, err := newRun(c, p, push, pl.Path)
+	if err != nil {
+		return r, err
+	}
+	encoded, digest, err := pl.Plan.Encode()
+	if err != nil {
+		return r, err
+	}
+	r.PlanDigest = digest
+	if pl.Plan.Name != "" {
+		r.Name = pl.Plan.Name
+	}
+	scope, err := e.runScope(p, push, r, pl.Plan)
+	if err != nil {
+		return r, err
+	}
+	r.Title = r.Name
+	if !pl.Plan.RunName.IsZero() {
+		if text, _, err := scope.Text(pl.Plan.RunName); err == nil && strings.TrimSpace(text) != "" {
+			r.Title = clip(text, maxSummary)
+		}
+	}
+	if err := e.enterGroup(c, scope, &r, pl.Plan); err != nil {
+		return r, err
+	}
+	if err := c.Runs().Insert(r, encoded); err != nil {
+		return r, err
+	}
+	if err := c.record("run.created", "run/"+string(r.ID), map[string]any{
+		"project": p.Name, "number": r.Number, "workflow": r.Workflow, "event": r.Event, "ref": r.Ref, "commit": r.Commit,
+		"tier": r.Tier, "plan": digest, "push": push.ID,
+	}); err != nil {
+		return r, err
+	}
+	for _, j := range pl.Plan.Jobs {
+		job := sallyport.Job{
+			ID: sallyport.NewID[sallyport.JobID](c.now), Run: r.ID, Key: j.Key, Name: j.Key, Needs: j.Needs,
+			Status: sallyport.StatusWaiting, CreatedAt: c.now,
+		}
+		if !j.Name.IsZero() && !strings.Contains(j.Name.Text, "${{") {
+			job.Name = j.Name.Text
+		}
+		if err := c.Jobs().Insert(job); err != nil {
+			return r, err
+		}
+	}
+	if r.Status == sallyport.StatusWaiting {
+		return r, nil
+	}
+	err = e.settle(c, r.ID)
+	if err != nil {
+		return r, err
+	}
+	return c.Runs().Get(r.ID)
+}
+
+// invalidRun records a workflow that could not be compiled as a run that failed.
+func invalidRun(c *change, p sallyport.Project, push sallyport.Push, pl Planned) (sallyport.Run, error) {
+	r, err := newRun(c, p, push, pl.Path)
+	if err != nil {
+		return r, err
+	}
+	empty, digest, err := (&sallyport.Plan{Version: 1, Workflow: sallyport.PlanFile{Path: pl.Path}, Name: pl.Path, Warnings: pl.Diagnostics}).Encode()
+	if err != nil {
+		return r, err
+	}
+	r.Title, r.PlanDigest = pl.Path, digest
+	r.Status, r.Conclusion = sallyport.StatusCompleted, sallyport.Failure
+	r.StartedAt, r.FinishedAt = c.now, c.now
+	for _, d := range pl.Diagnostics {
+		if d.Severity == "error" {
+			r.Cause = clip(d.String(), 1000)
+			break
+		}
+	}
+	if err := c.Runs().Insert(r, empty); err != nil {
+		return r, err
+	}
+	return r, c.record("run.invalid", "run/"+string(r.ID), map[string]any{"workflow": r.Workflow, "commit": r.Commit, "number": r.Number})
+}
+
+// clip shortens s to at most n bytes at a rune's edge.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
+// userText is what of an error may be kept and shown.
+func userText(err error) string {
+	m, _ := sallyport.ErrorMessage(err)
+	return clip(m, 1000)
+}
+
+func mustJSON(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("engine: " + err.Error()) // only called with maps of plain values
+	}
+	return b
+}
+
+func nonNil(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}

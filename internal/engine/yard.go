@@ -1,0 +1,446 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/workflow"
+)
+
+// yard implements sallyport.Yard: dispatch, as runners see it. All that comes
+// in through it is a job's word and is bounded here, whatever the runner did before.
+type yard struct{ e *Engine }
+
+const (
+	longPoll       = 50 * time.Second // below the idle time-outs of common proxies
+	maxJobAttempts = 3
+	maxLabels      = 50
+	maxOutputs     = 1 << 20 // bytes of all outputs of a job, GitHub's bound
+	maxSteps       = 1000
+	maxJobLog      = 1 << 30
+	maxLogAppend   = 4 << 20
+	maxArtifacts   = 500 // of one job, GitHub's bound
+)
+
+// Lease hands the runner a job. It holds no transaction while it waits.
+func (y yard) Lease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyport.Lease, error) {
+	if err := y.e.allow(ctx, actYard, ""); err != nil {
+		return nil, err
+	}
+	if ask.Runner == "" || len(ask.Labels) > maxLabels {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "a runner needs an id and at most %d labels", maxLabels)
+	}
+	y.e.seen.saw(ask, y.e.now())
+	deadline := time.NewTimer(longPoll)
+	defer deadline.Stop()
+	for {
+		wait := y.e.queue.enter(ask.Labels)
+		lease, err := y.tryLease(ctx, ask)
+		if err != nil || lease != nil {
+			y.e.queue.leave(wait)
+			if lease != nil {
+				y.e.queue.wakeOne(ask.Labels) // there may be more
+			}
+			return lease, err
+		}
+		select {
+		case <-wait.woken:
+		case <-deadline.C:
+			y.e.queue.leave(wait)
+			return nil, nil
+		case <-ctx.Done():
+			y.e.queue.leave(wait)
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// tryLease takes one job if there is one. A job whose lease ran out comes back
+// here: it is tried again or failed by rule, and says so.
+func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyport.Lease, error) {
+	var lease *sallyport.Lease
+	err := y.e.update(ctx, func(c *change) error {
+		lease = nil
+		labels := ask.Labels
+		if labels == nil {
+			labels = []string{}
+		}
+		got, err := c.Work().Claim(sallyport.QueueRunner, string(ask.Runner), labels, c.now, c.now.Add(y.e.leaseTTL), 1)
+		if err != nil || len(got) == 0 {
+			return err
+		}
+		lease, err = y.e.lease(c, got[0], ask)
+		return err
+	})
+	if err != nil || lease == nil {
+		return nil, err
+	}
+	if y.e.lend == nil {
+		return lease, nil
+	}
+	// Lending reaches outside the store, so it stands after the transaction that
+	// recorded that it would.
+	secrets, err := y.e.lend(ctx, lease.Run, lease.Job)
+	if err != nil {
+		return nil, err
+	}
+	lease.Secrets = secrets
+	return lease, nil
+}
+
+// lease makes the lease of claimed work, or settles what forbids it.
+func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) (*sallyport.Lease, error) {
+	job, err := c.Jobs().Get(sallyport.JobID(w.Subject))
+	if err != nil {
+		return nil, err
+	}
+	if job.Status == sallyport.StatusInProgress { // its runner died
+		if err := e.lost(c, &job); err != nil {
+			return nil, err
+		}
+	}
+	if job.Status != sallyport.StatusQueued {
+		return nil, c.Work().Drop(sallyport.QueueRunner, w.Subject)
+	}
+	s, err := e.loadSettlement(c, job.Run)
+	if err != nil {
+		return nil, err
+	}
+	pj := s.plan.Job(job.Key)
+	if pj == nil {
+		return nil, sallyport.Errorf(sallyport.CodeInternal, "job %s is not in its plan", job.ID)
+	}
+	contexts, timeout, err := s.jobContexts(pj, job)
+	if err != nil {
+		if err := s.complete(&job, sallyport.Failure, clip(err.Error(), 1000)); err != nil {
+			return nil, err
+		}
+		return nil, e.settle(c, job.Run)
+	}
+	if err := transit(&job.Status, sallyport.StatusInProgress); err != nil {
+		return nil, err
+	}
+	job.Attempt++
+	job.Runner, job.StartedAt, job.Steps, job.Lent = ask.Runner, c.now, nil, e.lend != nil
+	if err := c.Jobs().Save(job); err != nil {
+		return nil, err
+	}
+	if err := c.record("job.leased", "job/"+string(job.ID), map[string]any{"run": job.Run, "runner": ask.Runner, "attempt": job.Attempt}); err != nil {
+		return nil, err
+	}
+	c.Touch(topicRun(job.Run))
+	if err := e.settle(c, job.Run); err != nil { // the run is in progress now
+		return nil, err
+	}
+	plan := *s.plan
+	plan.Jobs = []sallyport.PlanJob{*pj} // a job is told of itself alone
+	return &sallyport.Lease{
+		Ref: sallyport.LeaseRef{Job: job.ID, Token: w.Token}, TTL: e.leaseTTL, Project: s.p.Name, Run: s.run, Job: job,
+		Plan: &plan, Timeout: timeout, Contexts: contexts,
+	}, nil
+}
+
+// lost decides about a job whose runner died. It is tried again when nothing
+// of it can have had an effect outside its room: the room has no network and
+// the job had no secret. Otherwise it fails.
+func (e *Engine) lost(c *change, j *sallyport.Job) error {
+	why := fmt.Sprintf("runner %s was lost during attempt %d", j.Runner, j.Attempt)
+	retry := j.Attempt < maxJobAttempts && !j.Lent && j.Cancel == ""
+	detail := map[string]any{"run": j.Run, "runner": j.Runner, "attempt": j.Attempt, "retry": retry}
+	if err := c.record("job.lost", "job/"+string(j.ID), detail); err != nil {
+		return err
+	}
+	if retry {
+		j.Status, j.Cause = sallyport.StatusQueued, why+"; it was started again"
+		return c.Jobs().Save(*j)
+	}
+	how := sallyport.Failure
+	if j.Cancel != "" {
+		how, why = sallyport.Cancelled, j.Cancel
+	} else if j.Lent {
+		why += "; a job that held secrets is not started again"
+	}
+	if err := c.completeJob(j, how, why); err != nil {
+		return err
+	}
+	return e.settle(c, j.Run)
+}
+
+// jobContexts are the contexts of one cell, and its time-out.
+func (s *settlement) jobContexts(pj *sallyport.PlanJob, job sallyport.Job) (map[string]json.RawMessage, time.Duration, error) {
+	scope, err := s.scope(pj)
+	if err != nil {
+		return nil, 0, err
+	}
+	x, err := workflow.Expand(s.plan, pj, scope)
+	if err != nil {
+		return nil, 0, err
+	}
+	contexts := s.e.runContexts(s.p, s.push, s.run, s.plan)
+	contexts["needs"] = needsContext(pj, s.cells)
+	for _, cell := range x.Cells {
+		if cell.Index == job.Index {
+			contexts["matrix"], contexts["strategy"] = orNull(cell.Matrix), orNull(cell.Strategy)
+			return contexts, cell.Timeout, nil
+		}
+	}
+	return nil, 0, sallyport.Errorf(sallyport.CodeInternal, "cell %d of job %s is gone", job.Index, job.Key)
+}
+
+func orNull(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 {
+		return json.RawMessage("null")
+	}
+	return raw
+}
+
+// held returns the work and the job of a lease that is still held; CodeConflict otherwise.
+func (c *change) held(l sallyport.LeaseRef) (sallyport.Work, sallyport.Job, error) {
+	work, err := c.Work().BySubject(sallyport.QueueRunner, string(l.Job))
+	if err != nil {
+		return sallyport.Work{}, sallyport.Job{}, err
+	}
+	for _, w := range work {
+		if w.Token != "" && sallyport.NewSecret([]byte(w.Token)).Equal([]byte(l.Token)) && w.LeaseUntil.After(c.now) {
+			j, err := c.Jobs().Get(l.Job)
+			return w, j, err
+		}
+	}
+	return sallyport.Work{}, sallyport.Job{}, sallyport.Errorf(sallyport.CodeConflict, "the lease of job %s is not held any more", l.Job).
+		WithHint("destroy the room and forget the job")
+}
+
+// holding runs f in a transaction in which the lease is held.
+func (e *Engine) holding(ctx context.Context, l sallyport.LeaseRef, f func(c *change, w sallyport.Work, j sallyport.Job) error) error {
+	return e.update(ctx, func(c *change) error {
+		w, j, err := c.held(l)
+		if err != nil {
+			return err
+		}
+		return f(c, w, j)
+	})
+}
+
+// peek checks the lease without writing.
+func (e *Engine) peek(ctx context.Context, l sallyport.LeaseRef) (sallyport.Job, sallyport.Run, error) {
+	var j sallyport.Job
+	var r sallyport.Run
+	err := e.view(ctx, func(tx sallyport.Tx) error {
+		var err error
+		if _, j, err = (&change{Tx: tx, now: e.now()}).held(l); err != nil {
+			return err
+		}
+		r, err = tx.Runs().Get(j.Run)
+		return err
+	})
+	return j, r, err
+}
+
+func (y yard) Heartbeat(ctx context.Context, l sallyport.LeaseRef) (sallyport.Order, error) {
+	if err := y.e.allow(ctx, actYard, ""); err != nil {
+		return sallyport.OrderKill, err
+	}
+	order := sallyport.OrderContinue
+	err := y.e.holding(ctx, l, func(c *change, w sallyport.Work, j sallyport.Job) error {
+		if j.Cancel != "" {
+			order = sallyport.OrderCancel
+		}
+		return c.Work().Extend(w.ID, w.Token, c.now.Add(y.e.leaseTTL))
+	})
+	return order, err
+}
+
+// attemptLog is the log of one attempt: a job that is tried again begins a new one.
+func attemptLog(j sallyport.Job) sallyport.JobID {
+	if j.Attempt <= 1 {
+		return j.ID
+	}
+	return sallyport.JobID(fmt.Sprintf("%s.%d", j.ID, j.Attempt))
+}
+
+func (y yard) AppendLog(ctx context.Context, l sallyport.LeaseRef, offset int64, data []byte) (int64, error) {
+	if err := y.e.allow(ctx, actYard, ""); err != nil {
+		return 0, err
+	}
+	if offset < 0 || len(data) > maxLogAppend || offset+int64(len(data)) > maxJobLog {
+		return 0, sallyport.Errorf(sallyport.CodeInvalid, "a log holds at most %d bytes, appended in pieces of at most %d", maxJobLog, maxLogAppend)
+	}
+	if len(data) > 0 && data[len(data)-1] != '\n' {
+		return 0, sallyport.Errorf(sallyport.CodeInvalid, "a piece of log must end with a line end")
+	}
+	j, _, err := y.e.peek(ctx, l)
+	if err != nil {
+		return 0, err
+	}
+	end, err := y.e.logs.Append(ctx, attemptLog(j), offset, data)
+	if err == nil {
+		y.e.queue.touch(topicLog(j.ID))
+	}
+	return end, err
+}
+
+func (y yard) Report(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobReport) error {
+	if err := y.e.allow(ctx, actYard, ""); err != nil {
+		return err
+	}
+	return y.e.holding(ctx, l, func(c *change, _ sallyport.Work, j sallyport.Job) error {
+		steps, err := boundSteps(r.Steps)
+		if err != nil {
+			return err
+		}
+		j.Steps = steps
+		if r.Isolation != nil {
+			j.Isolation = r.Isolation
+		}
+		c.Touch(topicRun(j.Run))
+		return c.Jobs().Save(j)
+	})
+}
+
+func (y yard) Source(ctx context.Context, l sallyport.LeaseRef, depth int) (io.ReadCloser, error) {
+	if err := y.e.allow(ctx, actYard, ""); err != nil {
+		return nil, err
+	}
+	_, r, err := y.e.peek(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	pr, pw := io.Pipe()
+	go func() { pw.CloseWithError(y.e.repos.Bundle(ctx, r.Project, r.Commit, max(0, depth), pw)) }()
+	return pr, nil
+}
+
+// Finish takes the result, frees the runner and enqueues collect.
+func (y yard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobResult) error {
+	if err := y.e.allow(ctx, actYard, ""); err != nil {
+		return err
+	}
+	return y.e.holding(ctx, l, func(c *change, w sallyport.Work, j sallyport.Job) error {
+		steps, err := boundSteps(r.Steps)
+		if err != nil {
+			return err
+		}
+		j.Steps = steps
+		if r.Isolation != nil {
+			j.Isolation = r.Isolation
+		}
+		j.Outputs = boundOutputs(r.Outputs)
+		j.Cause = clip(r.Cause, 1000)
+		switch r.Conclusion {
+		case sallyport.Success, sallyport.Failure, sallyport.Cancelled:
+			j.Conclusion = r.Conclusion
+		default: // an unknown word is not a success
+			j.Conclusion, j.Cause = sallyport.Failure, fmt.Sprintf("the runner reported the unknown conclusion %.40q", r.Conclusion)
+		}
+		if err := transit(&j.Status, sallyport.StatusCollecting); err != nil {
+			return err
+		}
+		if err := c.Jobs().Save(j); err != nil {
+			return err
+		}
+		if err := c.record("job.finished", "job/"+string(j.ID), map[string]any{"run": j.Run, "conclusion": j.Conclusion, "log_bytes": r.LogEnd}); err != nil {
+			return err
+		}
+		if err := c.Work().Done(w.ID, w.Token); err != nil {
+			return err
+		}
+		c.Touch(topicRun(j.Run))
+		y.e.queue.touch(topicLog(j.ID))
+		return c.enqueue(sallyport.QueueCollect, string(j.ID), nil, c.now, stageAttempts)
+	})
+}
+
+// RunnerGone gives back what a runner had leased, at once: the daemon calls it
+// for its own runner when it starts one anew, instead of waiting for leases to run out.
+func (e *Engine) RunnerGone(ctx context.Context, id sallyport.RunnerID) error {
+	return e.update(system(ctx, "runner-gone"), func(c *change) error {
+		unfinished, err := c.Runs().Unfinished()
+		if err != nil {
+			return err
+		}
+		for _, r := range unfinished {
+			jobs, err := c.Jobs().ByRun(r.ID)
+			if err != nil {
+				return err
+			}
+			for _, j := range jobs {
+				if j.Status != sallyport.StatusInProgress || j.Runner != id {
+					continue
+				}
+				if err := e.giveBack(c, j); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func (e *Engine) giveBack(c *change, j sallyport.Job) error {
+	if err := e.lost(c, &j); err != nil {
+		return err
+	}
+	if j.Status == sallyport.StatusCompleted {
+		return c.Work().Drop(sallyport.QueueRunner, string(j.ID))
+	}
+	work, err := c.Work().BySubject(sallyport.QueueRunner, string(j.ID))
+	if err != nil {
+		return err
+	}
+	for _, w := range work {
+		c.Touch(topicWork(sallyport.QueueRunner))
+		if err := c.Work().Retry(w.ID, w.Token, c.now, "runner lost"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// boundSteps checks what a job says of its steps.
+func boundSteps(steps []sallyport.Step) ([]sallyport.Step, error) {
+	if len(steps) > maxSteps {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "a job reports more than %d steps", maxSteps)
+	}
+	out := slices.Clone(steps)
+	for i := range out {
+		s := &out[i]
+		s.Name, s.Cause, s.ID = text(s.Name, 500), text(s.Cause, 1000), text(s.ID, 200)
+		s.Summary = text(s.Summary, 1<<20)
+		s.Annotations = slices.Clone(s.Annotations[:min(len(s.Annotations), 50)])
+		for k := range s.Annotations {
+			a := &s.Annotations[k]
+			a.Message, a.Title, a.File = text(a.Message, 4096), text(a.Title, 500), text(a.File, 1000)
+		}
+	}
+	return out, nil
+}
+
+func text(s string, n int) string {
+	if !utf8.ValidString(s) {
+		s = string([]rune(s))
+	}
+	return clip(s, n)
+}
+
+// boundOutputs keeps outputs up to GitHub's bound, in a fixed order.
+func boundOutputs(out map[string]string) map[string]string {
+	names := make([]string, 0, len(out))
+	for n := range out {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	kept, total := make(map[string]string), 0
+	for _, n := range names {
+		if total += len(n) + len(out[n]); total > maxOutputs {
+			break
+		}
+		kept[n] = text(out[n], maxOutputs)
+	}
+	return kept
+}
