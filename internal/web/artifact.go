@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/sallyport-ci/sallyport"
 )
@@ -52,6 +53,7 @@ func (s *server) downloadArtifact(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	defer content.Close()
+	patient(w)
 	attachment(w, a.Filename, "application/octet-stream", a.Size)
 	w.Header().Set("Digest", "sha-256="+a.Digest.Hex())
 	if _, err := io.Copy(w, content); err != nil {
@@ -59,6 +61,11 @@ func (s *server) downloadArtifact(w http.ResponseWriter, r *http.Request) error 
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// patient gives a download its time.
+func patient(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(downloadTimeout)) // not every server supports one
 }
 
 // attachment makes the answer a file to save, never one to show. size -1 is unknown.

@@ -31,6 +31,15 @@ func (auditView) ObjectURL(object string) string {
 	return pages[noun] + url.PathEscape(id)
 }
 
+// ObjectText is an object with the constant front of its id left out, for the table.
+func (auditView) ObjectText(object string) string {
+	noun, id, _ := strings.Cut(object, "/")
+	if len(id) != 36 || strings.Count(id, "-") != 4 { // a UUID
+		return object
+	}
+	return noun + "/…" + id[24:]
+}
+
 func (s *server) auditPage(w http.ResponseWriter, r *http.Request) error {
 	return s.showAudit(w, r, nil)
 }

@@ -2,10 +2,13 @@ package web
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +159,30 @@ func TestFailedLogInBrowser(t *testing.T) {
 	run(t, ctx, press("c"), settle(), until(`document.querySelectorAll('.ln').length === 0 && document.querySelectorAll('button.log-step').length === 5`))
 	run(t, ctx, press("t"), until(`document.querySelector('.log.times') !== null`))
 	run(t, ctx, chromedp.Evaluate(`document.querySelector('.steps a[href="#step-3"]').click()`, nil), settle(), until(`document.querySelector('.ln.k-command')?.textContent.includes('go test') === true`))
+}
+
+// TestANSIInBrowser holds the module's colours to the server's.
+func TestANSIInBrowser(t *testing.T) {
+	f := newFront(t)
+	ctx, url := browser(t, f)
+	run(t, ctx, chromedp.Navigate(url+"/login"))
+	static, err := loadStatic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range ansiCases {
+		var got [][]string
+		text, _ := json.Marshal(c.text)
+		run(t, ctx, chromedp.Evaluate(fmt.Sprintf(`import(%q).then(m => m.segments(%s))`, static.url("ansi.js"), text), &got,
+			func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+		var segments []segment
+		for _, s := range got {
+			segments = append(segments, segment{s[0], s[1]})
+		}
+		if !slices.Equal(segments, c.want) {
+			t.Errorf("%q: got %q, want %q", c.text, segments, c.want)
+		}
+	}
 }
 
 func TestLiveUpdatesInBrowser(t *testing.T) {

@@ -155,6 +155,8 @@ func formatAgo(d time.Duration) string {
 // formatDuration shows the two largest units, and milliseconds below a second.
 func formatDuration(d time.Duration) string {
 	switch d = max(d, 0); {
+	case d == 0:
+		return "0s"
 	case d < time.Millisecond:
 		return fmt.Sprintf("%dµs", d.Microseconds())
 	case d < time.Second:

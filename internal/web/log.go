@@ -73,6 +73,7 @@ func (s *server) rawLog(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	patient(w)
 	ansi := r.URL.Query().Get("ansi") != ""
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if r.URL.Query().Get("download") != "" {

@@ -97,6 +97,8 @@ func (s *server) renderStatus(w http.ResponseWriter, r *http.Request, status int
 		return fmt.Errorf("render %s: %w", name, err)
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Del("Content-Disposition") // of a download that failed before its first byte
+	w.Header().Del("Content-Length")
 	w.WriteHeader(status)
 	_, _ = b.WriteTo(w)
 	return nil
@@ -125,23 +127,8 @@ func (s *server) funcs() template.FuncMap {
 		"shortref":  shortRef,
 		"predicate": predicateName,
 		"plural":    plural,
-		"host":      func() string { return s.base.Host },
 		"dur":       formatDuration,
 		"list":      func(items ...any) []any { return items },
-		"dict":      dict,
 		"sgr":       ansiSegments,
-		"isolation": func(i *sallyport.Isolation) sallyport.Isolation { return *i },
 	}
-}
-
-// dict makes a map for a template that takes several values.
-func dict(pairs ...any) (map[string]any, error) {
-	if len(pairs)%2 != 0 {
-		return nil, fmt.Errorf("dict wants pairs, got %d values", len(pairs))
-	}
-	m := make(map[string]any, len(pairs)/2)
-	for i := 0; i < len(pairs); i += 2 {
-		m[fmt.Sprint(pairs[i])] = pairs[i+1]
-	}
-	return m, nil
 }

@@ -40,6 +40,9 @@ const (
 	listPage = 50
 	// maxProjects bounds how many projects a page that spans all of them asks about.
 	maxProjects = 100
+	// downloadTimeout replaces the server's write deadline, meant for pages, for a
+	// whole download over a slow line.
+	downloadTimeout = time.Hour
 )
 
 type server struct {
@@ -79,7 +82,12 @@ func New(cfg Config) (http.Handler, error) {
 	if s.views, err = s.parseViews(); err != nil {
 		return nil, err
 	}
-	return s.edge(http.NewCrossOriginProtection().Handler(s.routes())), nil
+	// Forms are taken from our own pages only, by what the browser says of their origin.
+	sameOrigin := http.NewCrossOriginProtection()
+	sameOrigin.SetDenyHandler(s.guard(func(http.ResponseWriter, *http.Request) error {
+		return sallyport.Errorf(sallyport.CodeDenied, "this form was sent from another site").WithHint("open the page here and try again")
+	}))
+	return s.edge(sameOrigin.Handler(s.routes())), nil
 }
 
 // handler is one page or action: parse, ask, render. The error it returns becomes an error page.

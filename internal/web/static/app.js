@@ -4,8 +4,26 @@
 
 const fragmentHeader = 'Sallyport-Fragment';
 
-/** refresh fetches this page again and replaces the fragments that differ. */
-export async function refresh() {
+const refreshGap = 250; // milliseconds, so that a busy run does not keep the page busy
+let refreshing = null;
+let again = false;
+
+/** refresh brings the fragments up to date; calls that come meanwhile become one more. */
+export function refresh() {
+  again = !!refreshing;
+  refreshing ??= (async () => {
+    do {
+      again = false;
+      await load();
+      if (again) await new Promise((r) => { setTimeout(r, refreshGap); });
+    } while (again);
+    refreshing = null;
+  })();
+  return refreshing;
+}
+
+/** load fetches this page again and replaces the fragments that differ. */
+async function load() {
   let html;
   try {
     const answer = await fetch(location.pathname + location.search, { headers: { [fragmentHeader]: '1' }, cache: 'no-store' });
