@@ -42,7 +42,8 @@ type ranges struct {
 	made int
 }
 
-func (r *ranges) take() (*idRange, error) {
+// take returns a free range; exe is our own binary, whose main calls Reexec.
+func (r *ranges) take(exe string) (*idRange, error) {
 	r.mu.Lock()
 	if n := len(r.free); n > 0 {
 		got := r.free[n-1]
@@ -59,12 +60,12 @@ func (r *ranges) take() (*idRange, error) {
 	r.mu.Unlock()
 
 	base := rangeBase + n*rangeSize
-	view, err := newUserNS([]syscall.SysProcIDMap{{ContainerID: 0, HostID: base, Size: rangeSize}})
+	view, err := newUserNS(exe, []syscall.SysProcIDMap{{ContainerID: 0, HostID: base, Size: rangeSize}})
 	if err != nil {
 		return nil, err
 	}
 	uid := os.Geteuid()
-	bind, err := newUserNS([]syscall.SysProcIDMap{
+	bind, err := newUserNS(exe, []syscall.SysProcIDMap{
 		{ContainerID: uid, HostID: base, Size: 1},
 		{ContainerID: base + 1, HostID: base + 1, Size: rangeSize - 1},
 	})
@@ -92,23 +93,21 @@ func (r *ranges) close() {
 }
 
 // newUserNS makes a user namespace that nobody lives in. A namespace needs a
-// process to be born, so one is started and killed at its first instruction:
-// traced, it stops there by itself.
-func newUserNS(maps []syscall.SysProcIDMap) (*os.File, error) {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+// process to be born, so one is started, which does nothing, and killed.
+func newUserNS(exe string, maps []syscall.SysProcIDMap) (*os.File, error) {
+	wait, waitW, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	defer null.Close()
-	p, err := os.StartProcess("/proc/self/exe", []string{"sallyport:user-namespace"}, &os.ProcAttr{
-		Env:   []string{},
-		Files: []*os.File{null, null, null},
+	defer wait.Close()
+	defer waitW.Close()
+	p, err := os.StartProcess(exe, []string{"sallyport", markNamespace}, &os.ProcAttr{
+		Env:   []string{"GOMAXPROCS=1"},
+		Files: []*os.File{wait},
 		Sys: &syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWUSER,
 			UidMappings: maps,
 			GidMappings: maps,
-			Ptrace:      true,
-			Pdeathsig:   syscall.SIGKILL,
 		},
 	})
 	if err != nil {
@@ -116,18 +115,7 @@ func newUserNS(maps []syscall.SysProcIDMap) (*os.File, error) {
 	}
 	defer func() {
 		_ = p.Kill()
-		var ws unix.WaitStatus
-		for {
-			// The first status may be the stop at exec; the last one is the death.
-			_, err := unix.Wait4(p.Pid, &ws, 0, nil)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil || ws.Exited() || ws.Signaled() {
-				break
-			}
-		}
-		_ = p.Release()
+		_, _ = p.Wait()
 	}()
 	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", p.Pid))
 	if err != nil {

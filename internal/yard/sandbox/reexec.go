@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 )
 
@@ -12,6 +13,8 @@ const (
 	markInit   = "sallyport:room-init"
 	markKeeper = "sallyport:room-keeper"
 	markSettle = "sallyport:room-settle"
+	// markNamespace is a process that only lends its user namespace.
+	markNamespace = "sallyport:user-namespace"
 )
 
 // Reexec runs the part of a room that args (os.Args) asks for, and reports
@@ -29,6 +32,8 @@ func Reexec(args []string) (handled bool, exit int) {
 		err = roomKeeper(args[2:])
 	case markSettle:
 		err = roomSettle(args[2:])
+	case markNamespace:
+		_, err = io.Copy(io.Discard, os.Stdin)
 	default:
 		return false, 0
 	}

@@ -157,7 +157,7 @@ func (s *Sandbox) hostAllows() error {
 		}
 		return s.users.probe(s.initExe)
 	}
-	r, err := s.ranges.take()
+	r, err := s.ranges.take(s.initExe)
 	if err != nil {
 		return sallyport.Errorf(sallyport.CodeUnavailable, "user namespaces are not available: %v", err).
 			WithHint("allow user namespaces (sysctl user.max_user_namespaces) for the runner")
@@ -358,7 +358,7 @@ func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, 
 		rs.uids, rs.gids = s.users.inside(), s.users.inside()
 		rs.rlimits = append(rs.rlimits, specs.POSIXRlimit{Type: "RLIMIT_NPROC", Soft: uint64(r.limits.Processes), Hard: uint64(r.limits.Processes)})
 	} else {
-		if r.ids, err = s.ranges.take(); err != nil {
+		if r.ids, err = s.ranges.take(s.initExe); err != nil {
 			return nil, err
 		}
 		l.UID, l.viewMap, l.bindMap = r.ids.base, int(r.ids.view.Fd()), int(r.ids.bind.Fd())
