@@ -277,7 +277,7 @@ func (d *decoder) condition(n *yaml.Node, at *place) sallyport.Template {
 	segs, err := parseCondition(t.Text, isContext)
 	d.checkSegments(n, t.Text, segs, err, at)
 	if err == nil && len(segs) > 1 {
-		d.warn(t.Pos, "this condition is always true: text around ${{ }} makes it a text; put the whole expression inside of ${{ }}, or leave ${{ }} away")
+		d.warn(t.Pos, "this condition is always true: text around ${{ }}, or a line end after it, makes it a text; leave ${{ }} away, or put all of it inside")
 	}
 	return t
 }
@@ -440,18 +440,15 @@ func (d *decoder) within(n *yaml.Node, text string, off int) sallyport.Pos {
 		if d.lines == nil {
 			d.lines = strings.Split(string(d.src), "\n")
 		}
-		if pos.Line >= len(d.lines) {
+		at := pos.Line + 1 + line
+		if at > len(d.lines) {
 			return pos
 		}
-		pos.Line += 1 + line
-		pos.Col = 1 + col
-		if pos.Line <= len(d.lines) {
-			at := d.lines[pos.Line-1]
-			want := strings.Split(text, "\n")[line]
-			if i := strings.Index(at, want); i > 0 {
-				pos.Col += i
-			}
+		indent := strings.Index(d.lines[at-1], strings.Split(text, "\n")[line])
+		if indent < 0 { // an alias of a text that stands elsewhere
+			return pos
 		}
+		return sallyport.Pos{Line: at, Col: 1 + indent + col}
 	case line > 0 || n.Style&yaml.FoldedStyle != 0:
 	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0:
 		pos.Col += 1 + col

@@ -90,6 +90,7 @@ func (d *decoder) job(at entry) Job {
 			j.TimeoutMinutes = d.number(e.val, "timeout-minutes", &atJobTimeout)
 		case "cancel-timeout-minutes":
 			d.number(e.val, "cancel-timeout-minutes", &atJobTimeout)
+			d.warn(e.key.Pos, "cancel-timeout-minutes is not supported yet and has no effect")
 		case "strategy":
 			j.Strategy = d.strategy(e.val)
 		case "continue-on-error":

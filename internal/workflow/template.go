@@ -84,14 +84,15 @@ func isInsert(text string) bool {
 }
 
 // parseCondition parses the text of an if: an expression with or without
-// ${{ }}. Text around ${{ }} makes the whole a text, which is always true
-// unless empty, as on GitHub. nil for an empty condition.
+// ${{ }}. Text around ${{ }}, if only the line end of a block scalar, makes the
+// whole a text, which is always true unless empty, as on GitHub. nil for an
+// empty condition.
 func parseCondition(text string, known func(string) bool) ([]segment, *exprError) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
 	}
 	if isExpr(text) {
-		return parseTemplate(strings.TrimSpace(text), known)
+		return parseTemplate(text, known)
 	}
 	n, err := parseExpr(text, known)
 	if err != nil {
