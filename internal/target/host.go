@@ -26,7 +26,7 @@ import (
 
 const (
 	// mount is where a release finds its files in its room, read-only.
-	mount     = "/opt/release"
+	mount     = "/srv/release"
 	roomPath  = mount + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	maxState  = 1 << 20 // a state with its isolation is below 8 KiB
 	maxOwnLog = 1 << 20 // our own processes' log; it begins anew at the next start beyond
@@ -56,7 +56,7 @@ func (p *Process) describe(d sallyport.Deployment, a sallyport.Artifact, root st
 	return sallyport.ReleaseSpec{
 		Deployment: d.ID,
 		Room: sallyport.RoomSpec{
-			ID: "release-" + string(d.ID)[:min(len(d.ID), 40)], Hostname: d.Environment,
+			ID: "release-" + string(d.ID)[:min(len(d.ID), 40)], Hostname: "release",
 			Binds:    []sallyport.Bind{{Source: filepath.Join(p.home(d.ID), rootDir), Target: mount, ReadOnly: true}},
 			Dial:     p.socket(d.ID),
 			DialPort: d.Spec.Port,
@@ -239,10 +239,12 @@ func (p *Process) awaitStart(ctx context.Context, id sallyport.DeploymentID, pro
 		case state.Phase == sallyport.ReleaseEnded && state.Code == "":
 			return nil // it was started; that it ended is for Check and List to say
 		case state.Phase == sallyport.ReleaseEnded:
-			return &sallyport.Error{Code: state.Code, Message: "the release could not be started: " + state.Exit, Hint: state.Hint}
+			return &sallyport.Error{
+				Code: state.Code, Message: "the release could not be started: " + state.Exit, Hint: state.Hint,
+				Err: hostLog(home),
+			}
 		case ended:
-			log, _ := tail(filepath.Join(home, hostLogFile), 2000)
-			return fmt.Errorf("release host of deployment %s ended before its release was started: %s", id, bytes.TrimSpace(log))
+			return fmt.Errorf("release host of deployment %s ended before its release was started: %w", id, hostLog(home))
 		}
 		select {
 		case <-tick.C:
@@ -251,6 +253,15 @@ func (p *Process) awaitStart(ctx context.Context, id sallyport.DeploymentID, pro
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// hostLog is the end of what one of our own processes logged, for operators.
+func hostLog(dir string) error {
+	log, err := tail(filepath.Join(dir, hostLogFile), 2000)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("it logged: %s", bytes.TrimSpace(log))
 }
 
 // stopHost tells the host to stop its release and waits until it is gone.

@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/proxy"
 	"github.com/sallyport-ci/sallyport/internal/sallyporttest"
 	"github.com/sallyport-ci/sallyport/internal/target"
+	"github.com/sallyport-ci/sallyport/internal/yard/sandbox"
 	"github.com/sallyport-ci/sallyport/internal/yard/service"
 )
 
@@ -27,17 +28,20 @@ const roleEnv = "SALLYPORT_TEST_ROLE"
 // TestMain lets the test binary be each of the processes that a Process starts.
 func TestMain(m *testing.M) {
 	sallyporttest.ServeRelease()
+	if handled, code := sandbox.Reexec(os.Args); handled {
+		os.Exit(code)
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	var err error
 	switch os.Getenv(roleEnv) {
 	case "":
 		os.Exit(m.Run())
-	case "processes":
+	default:
 		switch os.Args[1] {
 		case "proxy":
 			err = proxy.Run(context.Background(), proxy.Config{Dir: os.Args[2], Log: log})
 		case "release":
-			err = service.Run(context.Background(), service.Config{Dir: os.Args[2], Sandbox: sallyporttest.HostRooms{}, Log: log})
+			err = service.Run(context.Background(), service.Config{Dir: os.Args[2], Sandbox: rooms(os.Args[2]), Log: log})
 		default:
 			err = fmt.Errorf("unknown subcommand %q", os.Args[1])
 		}
@@ -47,6 +51,20 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// rooms is the sandbox of the release host for dir, as the role says.
+func rooms(dir string) sallyport.Sandbox {
+	runtime, real := strings.CutPrefix(os.Getenv(roleEnv), "rooms by ")
+	if !real {
+		return sallyporttest.HostRooms{}
+	}
+	s, err := sandbox.New(sandbox.Config{StateDir: filepath.Join(dir, "rooms"), Runtime: runtime})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return s
 }
 
 // shortDir leaves room for socket names and is removed after all that runs in it.
@@ -59,10 +77,12 @@ func shortDir(t testing.TB) string {
 	return dir
 }
 
-func open(t testing.TB, dir string) *target.Process {
+func open(t testing.TB, dir string) *target.Process { return openAs(t, dir, "processes") }
+
+func openAs(t testing.TB, dir, role string) *target.Process {
 	t.Helper()
 	p, err := target.NewProcess(target.Config{
-		Dir: dir, Exe: os.Args[0], Env: []string{roleEnv + "=processes"},
+		Dir: dir, Exe: os.Args[0], Env: []string{roleEnv + "=" + role},
 		ProxyArgs:   func(dir string) []string { return []string{"proxy", dir} },
 		ReleaseArgs: func(dir string) []string { return []string{"release", dir} },
 		Log:         slog.New(slog.DiscardHandler),
@@ -105,6 +125,42 @@ func TestConformance(t *testing.T) {
 			Open:    func(t *testing.T) sallyport.Target { return open(t, dir) },
 		}
 	})
+}
+
+// TestConformanceInRooms has each release in a room of the real sandbox.
+func TestConformanceInRooms(t *testing.T) {
+	t.Parallel()
+	role := roomsRole(t)
+	self := program(t)
+	sallyporttest.Target(t, func(t *testing.T) sallyporttest.TargetFixture {
+		dir := shortDir(t)
+		stopAll(t, dir)
+		return sallyporttest.TargetFixture{
+			Program: self,
+			Open:    func(t *testing.T) sallyport.Target { return openAs(t, dir, role) },
+		}
+	})
+}
+
+// roomsRole is the role of hosts that use the real sandbox; the test is skipped
+// where there is none.
+func roomsRole(t *testing.T) string {
+	t.Helper()
+	runtime := ""
+	if path, err := filepath.Abs("../../bin/runc"); err == nil {
+		if _, err := os.Stat(path); err == nil {
+			runtime = path
+		}
+	}
+	box, err := sandbox.New(sandbox.Config{StateDir: shortDir(t), Runtime: runtime})
+	if err != nil {
+		t.Skipf("no OCI runtime: %v", err)
+	}
+	defer box.Close()
+	if _, err := box.Check(t.Context()); err != nil {
+		t.Skipf("this host does not isolate: %v", err)
+	}
+	return "rooms by " + runtime
 }
 
 func deployment(self []byte, name string) (sallyport.Deployment, sallyport.Artifact, func() (io.ReadCloser, error)) {
@@ -192,9 +248,14 @@ func TestKilledProxy(t *testing.T) {
 // TestKilledHost finds that a release ended with its host, and removes it.
 func TestKilledHost(t *testing.T) {
 	t.Parallel()
+	t.Run("without rooms", func(t *testing.T) { t.Parallel(); killHost(t, "processes") })
+	t.Run("in rooms", func(t *testing.T) { t.Parallel(); killHost(t, roomsRole(t)) })
+}
+
+func killHost(t *testing.T, role string) {
 	dir := shortDir(t)
 	stopAll(t, dir)
-	p := open(t, dir)
+	p := openAs(t, dir, role)
 	d, a, content := deployment(program(t), "blue")
 	if err := p.Apply(t.Context(), d, a, content); err != nil {
 		t.Fatal(err)

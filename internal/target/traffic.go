@@ -50,8 +50,7 @@ func (p *Process) ensureProxy(ctx context.Context) error {
 				p.guardProxy()
 				return nil
 			}
-			log, _ := tail(filepath.Join(dir, hostLogFile), 2000)
-			return fmt.Errorf("proxy ended at its start: %s", log)
+			return fmt.Errorf("proxy ended at its start: %w", hostLog(dir))
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
