@@ -227,13 +227,8 @@ func (in *roomsInit) exec(c *net.UnixConn, req request, files []*os.File) {
 	ws := <-ended
 	// Once a signal was asked for, the talk is over when the whole group is gone
 	// or was killed, not when its leader is: a shell dies before its children.
-	for o.signalled.Load() && syscall.Kill(-pid, 0) == nil {
-		select {
-		case <-in.nextDeath():
-		case <-o.killed:
-			_ = syscall.Kill(-pid, syscall.SIGKILL)
-			o.signalled.Store(false)
-		}
+	if o.signalled.Load() {
+		in.awaitGroup(pid, o.killed)
 	}
 	o.over.Store(true)
 	a := answer{Code: ws.ExitStatus()}
@@ -241,6 +236,29 @@ func (in *roomsInit) exec(c *net.UnixConn, req request, files []*os.File) {
 		a = answer{Signal: int(ws.Signal())}
 	}
 	_ = writeFrame(c, a)
+}
+
+// reapTimeout bounds the wait for a killed group: a dead member whose parent
+// left the group and does not wait for it stays in the process table.
+const reapTimeout = time.Second
+
+// awaitGroup waits until a process group has no member, or until a while after
+// it was killed.
+func (in *roomsInit) awaitGroup(pgid int, killed <-chan struct{}) {
+	var timeout <-chan time.Time
+	for {
+		death := in.nextDeath()
+		if syscall.Kill(-pgid, 0) != nil {
+			return
+		}
+		select {
+		case <-death:
+		case <-killed:
+			killed, timeout = nil, time.After(reapTimeout)
+		case <-timeout:
+			return
+		}
+	}
 }
 
 // order passes the host's signals on to one step's process group.
@@ -254,7 +272,6 @@ type order struct {
 // obey reads signals until the talk ends. The host going away before the step
 // ended means SIGKILL.
 func (o *order) obey(c *net.UnixConn) {
-	defer close(o.killed)
 	for {
 		var b [1]byte
 		sig := syscall.SIGKILL
@@ -267,6 +284,7 @@ func (o *order) obey(c *net.UnixConn) {
 		o.signalled.Store(true)
 		_ = syscall.Kill(-o.pid, sig)
 		if sig == syscall.SIGKILL {
+			close(o.killed)
 			return
 		}
 	}
