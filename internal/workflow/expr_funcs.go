@@ -9,9 +9,10 @@ import (
 
 // function is a function of the expression language.
 type function struct {
-	name     string // as GitHub's documentation spells it
-	min, max int    // number of arguments
-	odd      bool   // the number of arguments must be odd
+	name     string                   // as GitHub's documentation spells it
+	min, max int                      // number of arguments
+	odd      bool                     // the number of arguments must be odd
+	check    func(n *node) *exprError // beyond the number of arguments; may be nil
 	call     func(e *evaluator, n *node) (Value, *exprError)
 }
 
@@ -26,7 +27,7 @@ var functions = indexFunctions(
 	function{name: "contains", min: 2, max: 2, call: callContains},
 	function{name: "endsWith", min: 2, max: 2, call: callAffix(strings.HasSuffix)},
 	function{name: "failure", max: maxArgs, call: callFailure},
-	function{name: "format", min: 1, max: maxArgs, call: callFormat},
+	function{name: "format", min: 1, max: maxArgs, check: checkFormat, call: callFormat},
 	function{name: "fromJSON", min: 1, max: 1, call: callFromJSON},
 	function{name: "hashFiles", min: 1, max: maxArgs, call: callHashFiles},
 	function{name: "join", min: 1, max: 2, call: callJoin},
@@ -195,47 +196,77 @@ func callJoin(e *evaluator, n *node) (Value, *exprError) {
 	return e.text(n.pos, strings.Join(parts, sep.String()), args[0], sep)
 }
 
-func callFormat(e *evaluator, n *node) (Value, *exprError) {
-	args, err := e.args(n)
-	if err != nil {
-		return Null, err
-	}
-	used := []Value{args[0]}
-	var b strings.Builder
-	fs := args[0].String()
-	invalid := func() (Value, *exprError) {
-		return Null, exprErrorf(n.pos, "invalid format string %s: placeholders are {0}, {1}, …; a brace itself is written twice", quote(fs))
-	}
+// readFormat reads a format string for the given number of arguments and
+// hands its pieces to emit: literal text, or, with arg from 0, an argument. The
+// message is without its place.
+func readFormat(fs string, args int, emit func(text string, arg int) *exprError) *exprError {
 	for i := 0; i < len(fs); {
 		j := strings.IndexAny(fs[i:], "{}")
 		if j < 0 {
-			b.WriteString(fs[i:])
-			break
+			return emit(fs[i:], -1)
 		}
-		b.WriteString(fs[i : i+j])
+		if err := emit(fs[i:i+j], -1); err != nil {
+			return err
+		}
 		i += j
 		if i+1 < len(fs) && fs[i+1] == fs[i] { // {{ or }}
-			b.WriteByte(fs[i])
+			if err := emit(fs[i:i+1], -1); err != nil {
+				return err
+			}
 			i += 2
 			continue
 		}
 		end := skipDigits(fs, i+1)
 		if fs[i] == '}' || end == i+1 || end == len(fs) || fs[end] != '}' {
-			return invalid()
+			return exprErrorf(0, "invalid format string %s: placeholders are {0}, {1}, …; a brace itself is written twice", quote(fs))
 		}
-		k, aerr := strconv.Atoi(fs[i+1 : end])
-		if aerr != nil || k+1 >= len(args) {
-			return Null, exprErrorf(n.pos, "format string %s refers to argument {%s}, but there are only %d", quote(fs), fs[i+1:end], len(args)-1)
+		k, err := strconv.Atoi(fs[i+1 : end])
+		if err != nil || k >= args {
+			return exprErrorf(0, "format string %s refers to argument {%s}, but there are only %d", quote(fs), fs[i+1:end], args)
 		}
-		s := args[k+1].String()
-		if err := e.spend(n.pos, 1, len(s)); err != nil {
-			return Null, err
+		if err := emit("", k); err != nil {
+			return err
 		}
-		b.WriteString(s)
-		used = append(used, args[k+1])
 		i = end + 1
 	}
-	return e.text(n.pos, b.String(), used...)
+	return nil
+}
+
+// checkFormat checks a call of format() whose format string is a literal, so
+// that its author hears of a mistake before anything runs.
+func checkFormat(n *node) *exprError {
+	if n.args[0].op != opLiteral {
+		return nil
+	}
+	err := readFormat(n.args[0].val.String(), len(n.args)-1, func(string, int) *exprError { return nil })
+	if err != nil {
+		err.pos = n.args[0].pos
+	}
+	return err
+}
+
+func callFormat(e *evaluator, n *node) (Value, *exprError) {
+	args, err := e.args(n)
+	if err != nil {
+		return Null, err
+	}
+	var b strings.Builder
+	tainted := args[0].Tainted()
+	err = readFormat(args[0].String(), len(args)-1, func(text string, arg int) *exprError {
+		if arg >= 0 {
+			text = args[arg+1].String()
+			tainted = tainted || args[arg+1].Tainted()
+		}
+		b.WriteString(text)
+		return e.spend(0, 1, len(text))
+	})
+	if err != nil {
+		err.pos = n.args[0].pos
+		return Null, err
+	}
+	v := String(b.String())
+	v.tainted = tainted
+	return v, nil
 }
 
 func callToJSON(e *evaluator, n *node) (Value, *exprError) {

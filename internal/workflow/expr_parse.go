@@ -318,6 +318,11 @@ func (p *exprParser) call(name token) (*node, *exprError) {
 	if err := f.checkArgs(name.pos, len(n.args)); err != nil {
 		return nil, err
 	}
+	if f.check != nil {
+		if err := f.check(n); err != nil {
+			return nil, err
+		}
+	}
 	return n, p.advance()
 }
 

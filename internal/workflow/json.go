@@ -117,7 +117,8 @@ func eofUnexpected(err error) error {
 }
 
 // JSON returns the value as toJSON prints it: two spaces of indentation,
-// entries in order, nothing escaped that JSON does not demand.
+// entries in order, nothing escaped that JSON does not demand. NaN and the
+// infinities are printed as they are, which no JSON parser accepts.
 func (v Value) JSON() string {
 	w := jsonWriter{pretty: true, limit: math.MaxInt}
 	w.value(v, 0)
@@ -148,7 +149,7 @@ func (w *jsonWriter) value(v Value, depth int) bool {
 	case KindBool:
 		w.buf = append(w.buf, v.String()...)
 	case KindNumber:
-		if math.IsNaN(v.num) || math.IsInf(v.num, 0) {
+		if !w.pretty && (math.IsNaN(v.num) || math.IsInf(v.num, 0)) {
 			w.quoted(v.String())
 		} else {
 			w.buf = append(w.buf, v.String()...)
