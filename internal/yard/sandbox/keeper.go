@@ -23,6 +23,7 @@ type keeper struct {
 	process *os.Process
 	gone    chan struct{} // closed when the runtime ended and the mounts are let go
 
+	exit int           // the runtime's exit code; valid when gone is closed
 	said chan struct{} // closed when nobody can write to stderr any more
 	mu   sync.Mutex
 	last tail // what the runtime and init wrote to stderr
@@ -87,7 +88,9 @@ func (s *Sandbox) launch(l *layout, id string, control *os.File) (*keeper, error
 		if err != nil {
 			return
 		}
-		_, _ = k.process.Wait() // how it ended is told by its last words
+		if state, err := k.process.Wait(); err == nil {
+			k.exit = state.ExitCode()
+		}
 		if !s.rootless {
 			// The namespace dies with the thread; this waits for the disk to be let go.
 			_ = unix.Unmount(stageRoom, unix.MNT_DETACH)
@@ -171,7 +174,7 @@ func roomKeeper([]string) error {
 	runtime.LockOSThread()
 	job.Layout.viewMap, job.Layout.bindMap = -1, -1
 	if err := job.Layout.build(); err != nil {
-		return fmt.Errorf("room keeper: %w", err)
+		return err
 	}
 	unix.CloseOnExec(keeperRuntime)
 	err := syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", keeperRuntime), runtimeArgs(job.ID), runtimeEnv)

@@ -79,6 +79,9 @@ func (l *layout) build() error {
 		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
 			return sallyport.Errorf(sallyport.CodeInvalid, "the bind target %s leads through a symlink or a file", b.Target)
 		}
+		if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) {
+			return sallyport.Errorf(sallyport.CodeInvalid, "the bind target %s does not exist, and cannot be made in the host's files", b.Target)
+		}
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	sallyport "github.com/sallyport-ci/sallyport"
 )
 
 // Markers in argv[1] by which our own binary knows that it was started by this
@@ -16,6 +18,10 @@ const (
 	// markNamespace is a process that only lends its user namespace.
 	markNamespace = "sallyport:user-namespace"
 )
+
+// exitInvalid is the exit code of a helper process that found the request wrong,
+// not the host.
+const exitInvalid = 2
 
 // Reexec runs the part of a room that args (os.Args) asks for, and reports
 // whether it did; main must then exit with the code. Call it first thing in main:
@@ -39,6 +45,9 @@ func Reexec(args []string) (handled bool, exit int) {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		if sallyport.ErrorCode(err) == sallyport.CodeInvalid {
+			return true, exitInvalid
+		}
 		return true, 1
 	}
 	return true, 0

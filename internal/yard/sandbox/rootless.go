@@ -80,9 +80,13 @@ func parseSubIDs(sc *bufio.Scanner, name string, uid int) (first, count int) {
 }
 
 // inside are the mappings of a room's user namespace, which lies in the keeper's
-// and has the same ids.
+// and has the same ids. The kernel wants each within one extent of the keeper's.
 func (m userMaps) inside() []specs.LinuxIDMapping {
-	return []specs.LinuxIDMapping{{ContainerID: 0, HostID: 0, Size: uint32(m.count + 1)}}
+	maps := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 0, Size: 1}}
+	if m.count > 0 {
+		maps = append(maps, specs.LinuxIDMapping{ContainerID: 1, HostID: 1, Size: uint32(m.count)})
+	}
+	return maps
 }
 
 // start starts our own binary as the root of a new user namespace. files are its

@@ -321,6 +321,10 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 		}
 		r.keeper.kill()
 		<-r.keeper.said
+		<-r.keeper.gone
+		if r.keeper.exit == exitInvalid && s.rootless {
+			return sallyport.Errorf(sallyport.CodeInvalid, "%s", r.keeper.words())
+		}
 		s.log.ErrorContext(ctx, "room did not start", "room", spec.ID, "runtime", r.keeper.words(), "error", err)
 		return (&sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the room did not start on this host", Err: errors.New(r.keeper.words())}).
 			WithHint("the runner's log has the runtime's reason; 'sallyport doctor' looks at what the host allows")
