@@ -31,11 +31,11 @@ func ParseAction(path string, src []byte) (*Action, []sallyport.Diagnostic) {
 	d := &decoder{path: path, src: src}
 	root := d.document()
 	if root == nil {
-		return nil, d.diags
+		return nil, d.diags.list
 	}
 	if root.Kind != yaml.MappingNode {
 		d.report(posOf(root), "the action must be a mapping with the keys %s, not %s", strings.Join(actionKeys, ", "), kindName(root))
-		return nil, d.diags
+		return nil, d.diags.list
 	}
 	a := &Action{Path: path, Digest: sallyport.DigestOf(src)}
 	for _, e := range d.entries(root) {
@@ -55,7 +55,7 @@ func ParseAction(path string, src []byte) (*Action, []sallyport.Diagnostic) {
 	}
 	d.require(root, "the action", "runs")
 	d.sort()
-	return a, d.diags
+	return a, d.diags.list
 }
 
 func (d *decoder) actionInputs(n *yaml.Node) (out []sallyport.PlanInput) {

@@ -2,7 +2,6 @@ package workflow
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -25,8 +24,9 @@ type CompileInput struct {
 type compiler struct {
 	in    CompileInput
 	plan  *sallyport.Plan
-	diags []sallyport.Diagnostic
-	open  []string // local actions being resolved, outermost first
+	diags diagnostics
+	needs map[*Job][]*Job // resolved
+	open  []string        // local actions being resolved, outermost first
 }
 
 // Compile makes the plan of a workflow for an event. The plan is nil when any
@@ -55,7 +55,7 @@ func Compile(in CompileInput) (*sallyport.Plan, []sallyport.Diagnostic) {
 	scope, err := NewScope(in.Contexts)
 	if err != nil {
 		c.report(sallyport.Pos{Line: 1, Col: 1}, "%v", err)
-		return nil, c.diags
+		return nil, c.diags.list
 	}
 	inputs := c.inputs()
 	scope.Set("inputs", inputs)
@@ -66,31 +66,53 @@ func Compile(in CompileInput) (*sallyport.Plan, []sallyport.Diagnostic) {
 		c.job(j, scope)
 	}
 	c.plan.Warnings = slices.Clone(f.warnings)
-	for _, d := range c.diags {
-		if d.Severity != "error" {
+	for _, d := range c.diags.list {
+		if d.Severity != severityError {
 			c.plan.Warnings = append(c.plan.Warnings, d)
 		}
 	}
-	if hasErrors(c.diags) {
-		return nil, c.diags
+	if c.diags.errors > 0 {
+		return nil, c.diags.list
 	}
-	return c.plan, c.diags
+	return c.plan, c.diags.list
 }
 
 func (c *compiler) report(pos sallyport.Pos, format string, args ...any) {
-	c.add(c.in.File.Path, "error", pos, format, args...)
-}
-
-func (c *compiler) add(file, severity string, pos sallyport.Pos, format string, args ...any) {
-	if len(c.diags) < maxDiagnostics {
-		c.diags = append(c.diags, sallyport.Diagnostic{File: file, Pos: pos, Severity: severity, Message: fmt.Sprintf(format, args...)})
-	}
+	c.diags.add(c.in.File.Path, severityError, pos, format, args...)
 }
 
 // order resolves the needs of all jobs and returns the jobs so that each comes
 // after those it needs, otherwise in the order of the file.
 func (c *compiler) order() []*Job {
 	jobs := c.in.File.Jobs
+	c.resolveNeeds(jobs)
+	if c.diags.errors > 0 {
+		return nil
+	}
+	out := make([]*Job, 0, len(jobs))
+	done := make(map[*Job]bool, len(jobs))
+	waits := func(need *Job) bool { return !done[need] }
+	for len(out) < len(jobs) {
+		before := len(out)
+		for i := range jobs {
+			j := &jobs[i]
+			if !done[j] && !slices.ContainsFunc(c.needs[j], waits) {
+				done[j] = true
+				out = append(out, j)
+			}
+		}
+		if len(out) == before {
+			c.reportCycle(jobs, waits)
+			return nil
+		}
+	}
+	return out
+}
+
+// resolveNeeds finds the jobs that jobs need; ids are compared without regard
+// to case.
+func (c *compiler) resolveNeeds(jobs []Job) {
+	c.needs = make(map[*Job][]*Job, len(jobs))
 	index := make(map[string]*Job, len(jobs))
 	var keys []string
 	for i := range jobs {
@@ -99,77 +121,52 @@ func (c *compiler) order() []*Job {
 	}
 	for i := range jobs {
 		j := &jobs[i]
-		seen := map[string]bool{}
+		seen := make(map[*Job]bool, len(j.NeedsAt))
 		for _, t := range j.NeedsAt {
-			key := foldCase(t.Text)
+			need := index[foldCase(t.Text)]
 			switch {
-			case index[key] == nil:
+			case need == nil:
 				c.report(t.Pos, "job %s needs %s, which is not a job of this workflow%s", quote(j.Key), quote(t.Text), didYouMean(t.Text, keys))
-			case index[key] == j:
+			case need == j:
 				c.report(t.Pos, "job %s needs itself: remove it from its needs", quote(j.Key))
-			case seen[key]:
+			case seen[need]:
 				c.report(t.Pos, "job %s needs %s twice: remove one", quote(j.Key), quote(t.Text))
+			default:
+				c.needs[j] = append(c.needs[j], need)
 			}
-			seen[key] = true
+			seen[need] = true
 		}
 	}
-	if hasErrors(c.diags) {
-		return nil
-	}
-	var out []*Job
-	done := make(map[*Job]bool, len(jobs))
-	for len(out) < len(jobs) {
-		before := len(out)
-		for i := range jobs {
-			j := &jobs[i]
-			ready := !done[j] && !slices.ContainsFunc(j.NeedsAt, func(t sallyport.Template) bool { return !done[index[foldCase(t.Text)]] })
-			if ready {
-				done[j] = true
-				out = append(out, j)
-			}
-		}
-		if len(out) == before {
-			c.reportCycle(jobs, index, done)
-			return nil
-		}
-	}
-	return out
 }
 
-// reportCycle names one cycle among the jobs that are not done.
-func (c *compiler) reportCycle(jobs []Job, index map[string]*Job, done map[*Job]bool) {
+// reportCycle names one cycle among the jobs that wait for each other.
+func (c *compiler) reportCycle(jobs []Job, waits func(*Job) bool) {
 	var at *Job
 	for i := range jobs {
-		if !done[&jobs[i]] {
+		if waits(&jobs[i]) {
 			at = &jobs[i]
 			break
 		}
 	}
 	var path []*Job
-	for !slices.Contains(path, at) { // every one of them needs another of them
+	for !slices.Contains(path, at) { // each of them waits for another of them
 		path = append(path, at)
-		i := slices.IndexFunc(at.NeedsAt, func(t sallyport.Template) bool { return !done[index[foldCase(t.Text)]] })
-		at = index[foldCase(at.NeedsAt[i].Text)]
+		at = c.needs[at][slices.IndexFunc(c.needs[at], waits)]
 	}
 	path = append(path[slices.Index(path, at):], at)
 	names := make([]string, len(path))
 	for i, j := range path {
 		names[i] = j.Key
 	}
-	pos := path[0].NeedsAt[0].Pos
-	c.report(pos, "the jobs need each other in a circle: %s; remove one of these needs", strings.Join(names, " needs "))
+	c.report(path[0].NeedsAt[0].Pos, "the jobs need each other in a circle: %s; remove one of these needs", strings.Join(names, " needs "))
 }
 
 // job adds one job to the plan.
 func (c *compiler) job(j *Job, scope *Scope) {
 	p := j.PlanJob
 	p.Needs = nil
-	for _, t := range j.NeedsAt { // as the jobs spell themselves
-		for i := range c.in.File.Jobs {
-			if equalFold(c.in.File.Jobs[i].Key, t.Text) {
-				p.Needs = append(p.Needs, c.in.File.Jobs[i].Key)
-			}
-		}
+	for _, need := range c.needs[j] { // as the jobs spell themselves
+		p.Needs = append(p.Needs, need.Key)
 	}
 	switch {
 	case !j.Uses.IsZero():

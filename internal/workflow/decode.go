@@ -3,7 +3,6 @@ package workflow
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"regexp"
@@ -21,33 +20,18 @@ type decoder struct {
 	path  string
 	src   []byte
 	lines []string // of src, split when first needed
-	diags []sallyport.Diagnostic
+	diags diagnostics
 	steps int // seen so far
 }
 
 // report records an error at a place.
 func (d *decoder) report(pos sallyport.Pos, format string, args ...any) {
-	d.add("error", pos, format, args...)
+	d.diags.add(d.path, severityError, pos, format, args...)
 }
 
 // warn records a warning at a place.
 func (d *decoder) warn(pos sallyport.Pos, format string, args ...any) {
-	d.add("warning", pos, format, args...)
-}
-
-func (d *decoder) add(severity string, pos sallyport.Pos, format string, args ...any) {
-	if len(d.diags) < maxDiagnostics {
-		d.diags = append(d.diags, sallyport.Diagnostic{File: d.path, Pos: pos, Severity: severity, Message: fmt.Sprintf(format, args...)})
-	}
-}
-
-func hasErrors(diags []sallyport.Diagnostic) bool {
-	for _, d := range diags {
-		if d.Severity == "error" {
-			return true
-		}
-	}
-	return false
+	d.diags.add(d.path, severityWarning, pos, format, args...)
 }
 
 // document parses the source and returns its root mapping; nil after an error.

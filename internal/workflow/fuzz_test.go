@@ -56,7 +56,7 @@ func FuzzCompile(f *testing.F) {
 
 func checkDiagnostics(t *testing.T, diags []sallyport.Diagnostic) {
 	t.Helper()
-	if len(diags) > maxDiagnostics {
+	if len(diags) > 2*maxDiagnostics {
 		t.Fatalf("%d diagnostics", len(diags))
 	}
 	for _, d := range diags {

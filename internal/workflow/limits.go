@@ -11,7 +11,7 @@ const (
 	// maxYAMLNodes bounds the nodes of a file after its aliases are expanded, so
 	// that a few lines of aliases to aliases cannot fill the memory.
 	maxYAMLNodes = 100_000
-	// maxDiagnostics bounds what one file may make us say.
+	// maxDiagnostics bounds the errors, and the warnings, that one file may make us say.
 	maxDiagnostics = 100
 
 	// maxJobs and maxSteps bound a workflow; GitHub's own limits are of this order.

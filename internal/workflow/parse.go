@@ -56,7 +56,7 @@ func Parse(path string, src []byte) (*File, []sallyport.Diagnostic) {
 	d := &decoder{path: path, src: src}
 	root := d.document()
 	if root == nil {
-		return nil, d.diags
+		return nil, d.diags.list
 	}
 	f := &File{Path: path, Digest: sallyport.DigestOf(src)}
 	for _, e := range d.fields(root, "the workflow", workflowKeys) {
@@ -81,10 +81,10 @@ func Parse(path string, src []byte) (*File, []sallyport.Diagnostic) {
 	}
 	d.require(root, "the workflow", "on", "jobs")
 	d.sort()
-	if !hasErrors(d.diags) {
-		f.warnings = d.diags
+	if d.diags.errors == 0 {
+		f.warnings = d.diags.list
 	}
-	return f, d.diags
+	return f, d.diags.list
 }
 
 // require reports keys that a mapping must have and has not.
@@ -109,7 +109,7 @@ func (d *decoder) keyNodes(n *yaml.Node) []*yaml.Node {
 
 // sort brings the diagnostics into the order of the file.
 func (d *decoder) sort() {
-	slices.SortStableFunc(d.diags, func(a, b sallyport.Diagnostic) int {
+	slices.SortStableFunc(d.diags.list, func(a, b sallyport.Diagnostic) int {
 		if a.Pos.Line != b.Pos.Line {
 			return a.Pos.Line - b.Pos.Line
 		}

@@ -108,7 +108,7 @@ func TestScalarKinds(t *testing.T) {
 		}
 		n := d.document()
 		if n == nil {
-			t.Errorf("%s: %v", in, d.diags)
+			t.Errorf("%s: %v", in, d.diags.list)
 			continue
 		}
 		kind, text := scalar(n.Content[1])
@@ -152,9 +152,45 @@ func TestParseBounds(t *testing.T) {
 			if got := printDiagnostics(diags); !strings.Contains(got, c.want) {
 				t.Errorf("got %.300s, want %q", got, c.want)
 			}
-			if len(diags) > maxDiagnostics {
+			if len(diags) > 2*maxDiagnostics {
 				t.Errorf("%d diagnostics", len(diags))
 			}
 		})
+	}
+}
+
+func TestWarningsDoNotHideErrors(t *testing.T) {
+	t.Parallel()
+	src := "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n" + strings.Repeat("      - { run: echo, if: '${{ true }} x' }\n", 3*maxDiagnostics) + "      - nothing\n"
+	_, diags := Parse("w.yml", []byte(src))
+	if !hasErrors(diags) || len(diags) != maxDiagnostics+1 {
+		t.Errorf("%d diagnostics: %.200s", len(diags), printDiagnostics(diags))
+	}
+}
+
+func TestParseAction(t *testing.T) {
+	t.Parallel()
+	for src, want := range map[string]string{
+		"runs: { using: composite, steps: [{ run: x, shell: bash }] }": "",
+		"runs: { using: node20, main: index.js, post: x.js }":          "",
+		"naem: x\nruns: { using: docker, image: Dockerfile }":          `warning: unknown key "naem" in the action (did you mean "name"?)`,
+		"name: x":                              `the action lacks the key "runs"`,
+		"[]":                                   "the action must be a mapping",
+		"runs: composite":                      "runs must be a mapping",
+		"runs: { using: composite }":           "has no steps",
+		"runs: { using: composit, steps: [] }": `did you mean "composite"`,
+		"runs: { steps: [] }":                  `runs lacks the key "using"`,
+		"runs: { using: composite, steps: [{ run: x }] }":                                "needs a shell",
+		"runs: { using: composite, steps: [{ run: x, shell: sh, timeout-minutes: 1 }] }": "timeout-minutes is not available",
+		"runs: { using: composite, steps: [{ run: '${{ vars.X }}', shell: sh }] }":       `"vars" is not available in runs.steps`,
+		"inputs: { 1a: {} }\nruns: { using: node20 }":                                    "the input name \"1a\" is invalid",
+		"inputs: []\nruns: { using: node20 }":                                            "inputs must be a mapping",
+		"outputs: x\nruns: { using: node20 }":                                            "outputs must be a mapping",
+		"outputs: { o: { value: '${{ needs.x }}' } }\nruns: { using: node20 }":           `"needs" is not available in outputs`,
+	} {
+		_, diags := ParseAction("action.yml", []byte(src))
+		if got := printDiagnostics(diags); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: got %q, want %q", src, got, want)
+		}
 	}
 }

@@ -152,11 +152,11 @@ func treeOf(t *testing.T, src string) sallyport.Tree {
 	d := &decoder{src: []byte(src)}
 	n := d.document()
 	if n == nil {
-		t.Fatal(d.diags)
+		t.Fatal(d.diags.list)
 	}
 	tree := d.tree(n, &place{contexts: contextNames, status: true, hashFiles: true})
-	if hasErrors(d.diags) {
-		t.Fatal(d.diags)
+	if d.diags.errors > 0 {
+		t.Fatal(d.diags.list)
 	}
 	return tree
 }

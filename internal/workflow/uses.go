@@ -19,7 +19,7 @@ func (c *compiler) uses(file string, s Step, depth int) {
 	if s.Uses == "" {
 		return
 	}
-	fail := func(format string, args ...any) { c.add(file, "error", s.UsesAt, format, args...) }
+	fail := func(format string, args ...any) { c.diags.add(file, severityError, s.UsesAt, format, args...) }
 	a, known := c.plan.Actions[s.Uses]
 	if !known {
 		if len(c.plan.Actions) == maxActions {
@@ -68,12 +68,12 @@ func (c *compiler) checkWith(file string, s Step, a sallyport.PlanAction) {
 		given[foldCase(p.Key.Text)] = true
 		known := slices.ContainsFunc(names, func(n string) bool { return equalFold(n, p.Key.Text) })
 		if !known && !isExpr(p.Key.Text) {
-			c.add(file, "warning", p.Key.Pos, "the action %s has no input %s%s", s.Uses, quote(p.Key.Text), didYouMean(p.Key.Text, names))
+			c.diags.add(file, severityWarning, p.Key.Pos, "the action %s has no input %s%s", s.Uses, quote(p.Key.Text), didYouMean(p.Key.Text, names))
 		}
 	}
 	for _, in := range a.Inputs {
 		if in.Required && in.Default.IsZero() && !given[foldCase(in.Name)] {
-			c.add(file, "warning", s.UsesAt, "the action %s requires the input %s", s.Uses, quote(in.Name))
+			c.diags.add(file, severityWarning, s.UsesAt, "the action %s requires the input %s", s.Uses, quote(in.Name))
 		}
 	}
 }
@@ -81,7 +81,7 @@ func (c *compiler) checkWith(file string, s Step, a sallyport.PlanAction) {
 // local reads a composite action of the repository, and those it uses.
 func (c *compiler) local(file string, s Step, depth int) (sallyport.PlanAction, bool) {
 	fail := func(format string, args ...any) (sallyport.PlanAction, bool) {
-		c.add(file, "error", s.UsesAt, format, args...)
+		c.diags.add(file, severityError, s.UsesAt, format, args...)
 		return sallyport.PlanAction{}, false
 	}
 	if strings.Contains(s.Uses, "@") {
@@ -107,9 +107,7 @@ func (c *compiler) local(file string, s Step, depth int) (sallyport.PlanAction, 
 	}
 	a, diags := ParseAction(name, src)
 	for _, d := range diags {
-		if len(c.diags) < maxDiagnostics {
-			c.diags = append(c.diags, d)
-		}
+		c.diags.add(d.File, d.Severity, d.Pos, "%s", d.Message)
 	}
 	if a == nil || hasErrors(diags) {
 		return fail("the action %s cannot be used: see the errors in %s", quote(s.Uses), name)
