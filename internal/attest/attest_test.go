@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +18,11 @@ import (
 )
 
 const testInstance = attest.Instance("sallyport.localhost")
+
+func TestMain(m *testing.M) {
+	tlog.RouteLibraryLog(slog.New(slog.DiscardHandler))
+	os.Exit(m.Run())
+}
 
 // house is a real installation's signing side: keys, authority and log on disk.
 type house struct {

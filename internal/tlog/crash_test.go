@@ -26,6 +26,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	RouteLibraryLog(slog.New(slog.DiscardHandler))
 	dir := os.Getenv(envDir)
 	var err error
 	switch os.Getenv(envCrash) {

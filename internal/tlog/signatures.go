@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	// Entries are gathered for 5 ms: one chain of fsyncs then serves many signers,
-	// and a lone signer hardly notices.
-	signatureBatch    = 256
-	signatureBatchAge = 5 * time.Millisecond
+	// maxGroup is the number of entries that are written together: a whole bundle.
+	maxGroup = 256
+	// A group is handed over at once, so the log need not wait for more of it.
+	groupAge = time.Millisecond
 	// The published head is for readers of the log directory; bundles do not wait for it.
 	signaturePublish = 100 * time.Millisecond
 )
@@ -31,27 +31,27 @@ const (
 // Signatures is the log of signatures. It is safe for use by several
 // goroutines.
 //
-// An entry is proven against a checkpoint that Signatures signs itself as soon
-// as the entry is durable, instead of waiting for the next published one. That
-// is safe because only sizes that survive a power cut are signed, and each
-// signed head is first proven consistent with the one before.
+// Entries are committed in groups: while one group is written, the next one
+// gathers, so that the cost of a write is shared by all who wait and a lone
+// signer waits for nobody. A group is proven against a checkpoint that
+// Signatures signs itself once the group is durable, instead of waiting for the
+// next published one. That is safe because no later write is under way then, and
+// because each head is first proven consistent with the one signed before.
 type Signatures struct {
 	*tree
-	resolved chan resolution
-	done     chan struct{} // closed when the prover has ended
+	requests chan request
+	done     chan struct{} // closed when the writer has ended
 
-	mu       sync.Mutex
-	closed   bool
-	inflight sync.WaitGroup // Appends whose entry has no index yet
+	mu     sync.RWMutex // held for reading while a request is handed over
+	closed bool
 
-	last log.Checkpoint // newest head we signed or found published; the prover's
-	raw  []byte         // last, signed; nil until the prover signed it
+	last log.Checkpoint // newest head we signed or found published; the writer's
+	raw  []byte         // last, signed; nil until the writer signed it
 }
 
-// resolution is an entry that got its index, or did not.
-type resolution struct {
-	index uint64
-	err   error
+// request is one Append.
+type request struct {
+	entry *tessera.Entry
 	leaf  []byte // Merkle leaf hash
 	reply chan<- proven
 }
@@ -67,7 +67,7 @@ type proven struct {
 // OpenSignatures opens or makes the log of signatures. It refuses a log whose
 // checkpoint another key signed. Close it to release it.
 func OpenSignatures(ctx context.Context, cfg Config) (*Signatures, error) {
-	t, err := openTree(ctx, cfg, signatureBatch, signatureBatchAge, signaturePublish)
+	t, err := openTree(ctx, cfg, maxGroup, groupAge, signaturePublish)
 	if err != nil {
 		return nil, err
 	}
@@ -75,12 +75,8 @@ func OpenSignatures(ctx context.Context, cfg Config) (*Signatures, error) {
 	if err != nil {
 		return nil, errors.Join(err, t.close(ctx))
 	}
-	size, err := t.reader.IntegratedSize(ctx)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open log: %w", err), t.close(ctx))
-	}
-	s := &Signatures{tree: t, resolved: make(chan resolution, signatureBatch), done: make(chan struct{}), last: last}
-	go s.prove(context.WithoutCancel(ctx), size)
+	s := &Signatures{tree: t, requests: make(chan request, maxGroup), done: make(chan struct{}), last: last}
+	go s.write(context.WithoutCancel(ctx))
 	return s, nil
 }
 
@@ -91,7 +87,7 @@ func OpenSignatures(ctx context.Context, cfg Config) (*Signatures, error) {
 // closed, or ctx ended; CodeConflict when the log on disk was tampered with.
 func (s *Signatures) Append(ctx context.Context, entry []byte) (index int64, hashes [][]byte, checkpoint []byte, err error) {
 	reply := make(chan proven, 1)
-	if err := s.submit(ctx, entry, reply); err != nil {
+	if err := s.submit(ctx, request{entry: tessera.NewEntry(entry), leaf: rfc6962.DefaultHasher.HashLeaf(entry), reply: reply}); err != nil {
 		return 0, nil, nil, err
 	}
 	select {
@@ -102,20 +98,18 @@ func (s *Signatures) Append(ctx context.Context, entry []byte) (index int64, has
 	}
 }
 
-func (s *Signatures) submit(ctx context.Context, entry []byte, reply chan<- proven) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Signatures) submit(ctx context.Context, r request) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	if s.closed {
 		return unavailable(errors.New("log is closed"))
 	}
-	leaf := rfc6962.DefaultHasher.HashLeaf(entry)
-	future := s.appender.Add(ctx, tessera.NewEntry(entry))
-	// The goroutine ends when the log has written the batch, which close waits for.
-	s.inflight.Go(func() {
-		i, err := future()
-		s.resolved <- resolution{index: i.Index, err: err, leaf: leaf, reply: reply}
-	})
-	return nil
+	select {
+	case s.requests <- r:
+		return nil
+	case <-ctx.Done():
+		return unavailable(context.Cause(ctx))
+	}
 }
 
 // Close waits until every Append was answered, publishes the log's head and
@@ -127,9 +121,8 @@ func (s *Signatures) Close(ctx context.Context) error {
 		return nil
 	}
 	s.closed = true
+	close(s.requests)
 	s.mu.Unlock()
-	s.inflight.Wait()
-	close(s.resolved)
 	<-s.done
 	return s.close(ctx)
 }
@@ -143,69 +136,76 @@ func (s *Signatures) Checkpoint(ctx context.Context) ([]byte, error) {
 	return raw, nil
 }
 
-// prove answers Appends until resolved is closed. durable is the size that is
-// known to survive a power cut.
-func (s *Signatures) prove(ctx context.Context, durable uint64) {
+// write commits groups until requests is closed.
+func (s *Signatures) write(ctx context.Context) {
 	defer close(s.done)
-	var waiting []resolution
-	for r := range s.resolved {
-		for more := true; more; {
-			if r.err != nil {
-				r.reply <- proven{err: unavailable(r.err)}
-			} else {
-				waiting = append(waiting, r)
-				durable = max(durable, r.index+1)
-			}
+	group := make([]request, 0, maxGroup)
+	for r := range s.requests {
+		group = append(group[:0], r)
+		for more := true; more && len(group) < maxGroup; {
 			select {
-			case next, ok := <-s.resolved:
-				r, more = next, ok
+			case next, ok := <-s.requests:
+				if more = ok; ok {
+					group = append(group, next)
+				}
 			default:
 				more = false
 			}
 		}
-		waiting = s.answer(ctx, waiting, durable)
-	}
-	for _, r := range waiting { // the log ended between writing a batch and confirming it
-		r.reply <- proven{err: unavailable(errors.New("log is closed"))}
+		s.commit(ctx, group)
 	}
 }
 
-// answer proves the waiting entries and returns those that must wait for the
-// batch behind them: the tree on disk may already hold a batch that is not yet
-// confirmed durable, and its size must not be signed.
-func (s *Signatures) answer(ctx context.Context, waiting []resolution, durable uint64) []resolution {
-	if len(waiting) == 0 {
-		return waiting
+// commit writes one group and answers it.
+func (s *Signatures) commit(ctx context.Context, group []request) {
+	futures := make([]tessera.IndexFuture, len(group))
+	for i, r := range group {
+		futures[i] = s.appender.Add(ctx, r.entry)
 	}
+	answers := make([]proven, len(group))
+	for i, future := range futures {
+		index, err := future()
+		if answers[i].index = index.Index; err != nil {
+			answers[i].err = unavailable(err)
+		}
+	}
+	builder, err := s.advance(ctx)
+	for i, r := range group {
+		a := &answers[i]
+		if a.err == nil && err != nil {
+			a.err = err
+		}
+		if a.err == nil {
+			a.hashes, a.err = s.include(ctx, builder, a.index, r.leaf)
+			a.checkpoint = s.raw
+		}
+		r.reply <- *a
+	}
+}
+
+// advance signs the log's present head and returns a builder of proofs for it.
+func (s *Signatures) advance(ctx context.Context) (*client.ProofBuilder, error) {
 	size, err := s.reader.IntegratedSize(ctx)
-	if err == nil && size > durable {
-		return waiting
+	if err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
 	}
-	var builder *client.ProofBuilder
-	if err == nil {
-		builder, err = client.NewProofBuilder(ctx, size, s.reader.ReadTile)
+	builder, err := client.NewProofBuilder(ctx, size, s.reader.ReadTile)
+	if err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
 	}
-	if err == nil {
-		err = s.sign(ctx, builder, size)
-	}
-	for _, r := range waiting {
-		r.reply <- s.include(ctx, builder, r, err)
-	}
-	return waiting[:0]
+	return builder, s.sign(ctx, builder, size)
 }
 
-func (s *Signatures) include(ctx context.Context, builder *client.ProofBuilder, r resolution, err error) proven {
+// include proves an entry against the head that advance signed.
+func (s *Signatures) include(ctx context.Context, builder *client.ProofBuilder, index uint64, leaf []byte) ([][]byte, error) {
+	hashes, err := builder.InclusionProof(ctx, index)
 	if err != nil {
-		return proven{err: err}
+		return nil, fmt.Errorf("prove entry %d: %w", index, err)
 	}
-	hashes, err := builder.InclusionProof(ctx, r.index)
-	if err != nil {
-		return proven{err: fmt.Errorf("prove entry %d: %w", r.index, err)}
+	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, index, s.last.Size, leaf, hashes, s.last.Hash); err != nil {
+		return nil, s.tampered(ctx, err)
 	}
-	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, r.index, s.last.Size, r.leaf, hashes, s.last.Hash); err != nil {
-		return proven{err: s.tampered(ctx, err)}
-	}
-	return proven{index: r.index, hashes: hashes, checkpoint: s.raw}
+	return hashes, nil
 }
 
 // sign makes s.last and s.raw the head of the given size. It signs only what

@@ -27,6 +27,7 @@ import (
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
+	"k8s.io/klog/v2"
 
 	"github.com/sallyport-ci/sallyport"
 )
@@ -128,3 +129,8 @@ func openCheckpoint(raw []byte, v note.Verifier) (log.Checkpoint, error) {
 func unavailable(err error) error {
 	return &sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the transparency log could not be written", Hint: "check the free space of the data directory's disk, then try again", Err: err}
 }
+
+// RouteLibraryLog sends what the log library reports, which it does through a
+// global, to l. The daemon calls it once, before it opens a log; without it the
+// library writes to standard error.
+func RouteLibraryLog(l *slog.Logger) { klog.SetSlogLogger(l) }
