@@ -29,6 +29,10 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
+	return s.migrateWith(ctx, files)
+}
+
+func (s *Store) migrateWith(ctx context.Context, files fs.FS) error {
 	p, err := goose.NewProvider(s.d.goose, s.write, files, goose.WithTableName(versionTable))
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
@@ -47,7 +51,7 @@ func (s *Store) migrate(ctx context.Context) error {
 			WithHint("run the newer Sallyport that wrote it, or restore the backup from before the upgrade")
 	case version > 0 && s.file != "":
 		backup := fmt.Sprintf("%s.v%d-%s", s.file, version, s.clock().UTC().Format("20060102T150405.000"))
-		if err := s.backupSQLite(ctx, s.write, backup); err != nil {
+		if err := s.backupSQLite(ctx, backup); err != nil {
 			return fmt.Errorf("back up before migrating: %w", err)
 		}
 		s.log.InfoContext(ctx, "database was backed up before its migration", "file", backup, "version", version)

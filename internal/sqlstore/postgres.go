@@ -50,8 +50,8 @@ const (
 	postgresLock     = "SELECT pg_advisory_lock(7307772107405092207)" // any constant: "sallypor"
 	postgresUnlock   = "SELECT pg_advisory_unlock(7307772107405092207)"
 	postgresListen   = "LISTEN " + postgresChannel
-	postgresNotify   = "SELECT pg_notify('" + postgresChannel + "', $1)"
 	postgresXID      = "SELECT COALESCE(pg_current_xact_id_if_assigned()::text, '')"
+	postgresNotify   = postgresXID + " || pg_notify('" + postgresChannel + "', $1)::text" // a notification's result is ""
 	postgresXIDState = "SELECT COALESCE(pg_xact_status($1::text::xid8), '')"
 )
 
@@ -146,20 +146,23 @@ func classifyPostgres(err error) fault {
 }
 
 // announce tells other processes, when the open transaction commits, that the
-// topics were touched. A payload is our own name and topics, a line each.
-func (s *Store) announce(ctx context.Context, w *session, topics map[string]struct{}) error {
+// topics were touched. A payload is our own name and topics, a line each. It returns the
+// transaction's id, "" when nothing was written.
+func (s *Store) announce(ctx context.Context, w *session, topics map[string]struct{}) (xid string, err error) {
+	if len(topics) == 0 {
+		return w.text(ctx, postgresXID)
+	}
 	payload := s.name
 	for topic := range topics {
 		if len(payload)+len(topic)+1 > postgresPayload {
-			if _, err := w.exec(ctx, postgresNotify, payload); err != nil {
-				return err
+			if _, err := w.text(ctx, postgresNotify, payload); err != nil {
+				return "", err
 			}
 			payload = s.name
 		}
 		payload += "\n" + topic
 	}
-	_, err := w.exec(ctx, postgresNotify, payload)
-	return err
+	return w.text(ctx, postgresNotify, payload)
 }
 
 // dialListener opens the connection on which other processes are heard.

@@ -67,7 +67,7 @@ func (s *session) text(ctx context.Context, query string, args ...any) (string, 
 	}
 	defer rows.Close()
 	var v string
-	if rows.Next() {
+	for rows.Next() {
 		if err := rows.Scan(&v); err != nil {
 			return "", err
 		}

@@ -85,7 +85,7 @@ func openSQLite(ctx context.Context, file string, cfg Config) (*Store, error) {
 	if err := s.migrate(ctx); err != nil {
 		return nil, errors.Join(err, s.write.Close())
 	}
-	if s.read, err = openSQLitePool(sqliteDSN(file, true), sqliteReaders+1); err != nil { // one more for Backup
+	if s.read, err = openSQLitePool(sqliteDSN(file, true), sqliteReaders); err != nil {
 		return nil, errors.Join(err, s.write.Close())
 	}
 	s.readers = make(chan *session, sqliteReaders)
@@ -136,7 +136,7 @@ const sqliteBackup = "VACUUM INTO $1"
 
 // backupSQLite writes a consistent, compacted copy. It appears under its name
 // when it is complete and on disk.
-func (s *Store) backupSQLite(ctx context.Context, db *sql.DB, file string) (err error) {
+func (s *Store) backupSQLite(ctx context.Context, file string) (err error) {
 	if _, err := os.Lstat(file); err == nil {
 		return sallyport.Errorf(sallyport.CodeConflict, "the backup file exists already").WithHint("name a new file")
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -152,7 +152,12 @@ func (s *Store) backupSQLite(ctx context.Context, db *sql.DB, file string) (err 
 			_ = os.Remove(f.Name())
 		}
 	}()
-	if _, err := db.ExecContext(ctx, sqliteBackup, f.Name()); err != nil {
+	db, err := openSQLitePool(sqliteDSN(s.file, false), 1) // it reads for long, and a reader of ours may not write even elsewhere
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, sqliteBackup, f.Name())
+	if err = errors.Join(err, db.Close()); err != nil {
 		if ctx.Err() != nil {
 			return fmt.Errorf("backup: %w", ctx.Err())
 		}

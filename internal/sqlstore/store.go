@@ -142,7 +142,7 @@ func (s *Store) Backup(ctx context.Context, file string) error {
 	if s.file == "" {
 		return sallyport.Errorf(sallyport.CodeInvalid, "this database is not backed up by Sallyport").WithHint("use pg_dump")
 	}
-	return s.backupSQLite(ctx, s.read, file)
+	return s.backupSQLite(ctx, file)
 }
 
 // Close lets the transactions that have begun end, refuses new ones, and

@@ -24,8 +24,8 @@ const (
 const (
 	savepoint   = "SAVEPOINT turn"
 	release     = "RELEASE SAVEPOINT turn"
-	undo        = "ROLLBACK TO SAVEPOINT turn"
-	dataVersion = "PRAGMA data_version" // changes when another connection commits
+	undo        = "ROLLBACK TO SAVEPOINT turn" // it can be rolled back to again
+	dataVersion = "PRAGMA data_version"        // changes when another connection commits
 )
 
 // turn is one call of Update that waits for the writer.
@@ -130,7 +130,38 @@ type writer struct {
 	s    *Store
 	conn *session // nil: to be opened
 	seen string   // SQLite: the data version when we last looked
+	mark savemark // of the open transaction
 	next *turn    // taken from the queue, to be the first of the next batch
+}
+
+// savemark is how the savepoint of the open transaction stands.
+type savemark int
+
+const (
+	markNone  savemark = iota
+	markFresh          // nothing was done since
+	markUsed           // it holds what the last turn did, to be kept
+)
+
+// save makes a savepoint for the next turn.
+func (w *writer) save(ctx context.Context) (err error) {
+	switch {
+	case w.mark == markFresh:
+		return nil
+	case w.mark == markUsed && !w.s.d.prepares: // both in one round trip
+		_, err = w.conn.exec(ctx, release+"; "+savepoint)
+	default:
+		if w.mark == markUsed {
+			if _, err := w.conn.exec(ctx, release); err != nil {
+				return err
+			}
+		}
+		_, err = w.conn.exec(ctx, savepoint)
+	}
+	if err == nil {
+		w.mark = markFresh
+	}
+	return err
 }
 
 func (w *writer) drop() {
@@ -154,6 +185,7 @@ func (w *writer) open(ctx context.Context) error {
 }
 
 func (w *writer) begin(ctx context.Context) error {
+	w.mark = markNone
 	for again := false; ; again = true {
 		err := w.open(ctx)
 		if err == nil {
@@ -224,32 +256,26 @@ func (w *writer) more(first *turn, n int, opened time.Time) *turn {
 // give lets one turn run in its savepoint. joined says whether it is to be told
 // the fate of the batch; an error is the end of the batch.
 func (w *writer) give(ctx context.Context, r *turn, topics map[string]struct{}) (joined bool, err error) {
-	if _, err := w.conn.exec(ctx, savepoint); err != nil {
+	if err := w.save(ctx); err != nil {
 		return true, err
 	}
 	t := &tx{ctx: r.ctx, quiet: ctx, d: w.s.d, s: w.conn, write: true}
 	select {
 	case r.hand <- t:
 	case <-r.ctx.Done():
-		_, err := w.conn.exec(ctx, release)
-		return false, err
+		return false, nil
 	}
 	keep := <-r.back
 	if t.ended != nil {
 		return true, t.ended
 	}
 	if !keep {
-		if _, err := w.conn.exec(ctx, undo); err != nil {
-			return true, err
-		}
-	}
-	if _, err := w.conn.exec(ctx, release); err != nil {
+		_, err := w.conn.exec(ctx, undo)
 		return true, err
 	}
-	if keep {
-		for _, topic := range t.topics {
-			topics[topic] = struct{}{}
-		}
+	w.mark = markUsed
+	for _, topic := range t.topics {
+		topics[topic] = struct{}{}
 	}
 	return true, nil
 }
@@ -259,13 +285,7 @@ func (w *writer) commit(ctx context.Context, topics map[string]struct{}) error {
 	var xid string
 	if w.s.listen != nil { // other processes are to hear of it, and the answer may be lost on its way
 		var err error
-		if len(topics) > 0 {
-			err = w.s.announce(ctx, w.conn, topics)
-		}
-		if err == nil {
-			xid, err = w.conn.text(ctx, postgresXID)
-		}
-		if err != nil {
+		if xid, err = w.s.announce(ctx, w.conn, topics); err != nil {
 			w.abandon(ctx)
 			return err
 		}
