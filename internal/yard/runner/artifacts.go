@@ -174,7 +174,7 @@ func (s *step) download(ctx context.Context, in inputs) error {
 	_ = r.CloseWithError(io.ErrClosedPipe)
 	got := <-filtered
 	if got.err != nil && !errors.Is(got.err, io.ErrClosedPipe) {
-		return fmt.Errorf("unpack the artifact: %w", got.err)
+		return sallyport.Errorf(sallyport.CodeInvalid, "unpack the artifact: %w", got.err)
 	}
 	if err != nil {
 		return err

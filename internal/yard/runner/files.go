@@ -88,7 +88,7 @@ func (c *commandFiles) vars() []workflow.Var {
 func (c *commandFiles) read(kind string) ([]byte, error) {
 	file, root := c.files[kind], c.layout.commands
 	now, err := root.Lstat(file.name)
-	if err == nil && now.Size() == 0 && os.SameFile(file.made, now) {
+	if err == nil && untouched(file.made, now) {
 		c.layout.fresh[kind] = file
 		return nil, nil
 	}
@@ -101,6 +101,12 @@ func (c *commandFiles) read(kind string) ([]byte, error) {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "read $GITHUB_%s: %w", strings.ToUpper(kind), err)
 	}
 	return b, nil
+}
+
+// untouched reports whether an empty file is still as it was made. The number of the
+// inode alone does not tell: a pipe in its place may get the same.
+func untouched(made, now fs.FileInfo) bool {
+	return os.SameFile(made, now) && now.Size() == 0 && now.Mode() == made.Mode() && now.ModTime().Equal(made.ModTime())
 }
 
 // readRegular reads a regular file of at most limit bytes beneath root. The file
@@ -137,7 +143,7 @@ func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	after, err := f.Stat()
-	if err == nil && !os.SameFile(before, after) {
+	if err == nil && (!after.Mode().IsRegular() || !os.SameFile(before, after)) {
 		err = sallyport.Errorf(sallyport.CodeInvalid, "it was replaced while it was opened")
 	}
 	if err != nil {
