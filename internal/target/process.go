@@ -213,11 +213,17 @@ func (p *Process) Apply(ctx context.Context, d sallyport.Deployment, a sallyport
 	}
 	defer free()
 	home := p.home(d.ID)
-	switch alive, err := hostAlive(home); {
-	case err != nil:
+	alive, err := hostAlive(home)
+	if err != nil {
 		return err
-	case alive:
-		return p.awaitStart(ctx, d.ID, nil)
+	}
+	if alive {
+		if state, err := readState(home); err != nil || state.Phase != sallyport.ReleaseEnded {
+			return p.awaitStart(ctx, d.ID, nil)
+		}
+		if err := p.stopHost(ctx, d.ID); err != nil { // it is about to leave
+			return err
+		}
 	}
 	fresh := false
 	if err := os.Mkdir(home, 0o700); err == nil {
