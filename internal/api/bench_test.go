@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +21,15 @@ func overSocket(b *testing.B, s *site) *rpc.Client {
 	return c
 }
 
+// cpu is the processor time that this process, client and server, has used.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // What the wire adds to handing out one job: lease and finish over a unix socket.
 func BenchmarkLeaseFinish(b *testing.B) {
 	s := start(b)
@@ -28,6 +38,8 @@ func BenchmarkLeaseFinish(b *testing.B) {
 	s.on["Yard.Finish"] = func(context.Context, []any) ([]any, error) { return nil, nil }
 	yard := overSocket(b, s).Yard()
 	ask, result := made[sallyport.LeaseRequest](1), made[sallyport.JobResult](1)
+	before := cpu(b)
+	defer func() { b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "cpu-us/op") }()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			l, err := yard.Lease(b.Context(), ask)

@@ -46,6 +46,8 @@ func operation[In, Out any](s *server, c rpc.Call[In, Out], content string) huma
 		Path:         c.Path,
 		Summary:      c.Summary,
 		MaxBodyBytes: c.MaxBody,
+
+		SkipValidateBody: c.Lenient,
 		// Bodies are paced by the server; a deadline set here would end long polls.
 		BodyReadTimeout: -1,
 		Responses: map[string]*huma.Response{

@@ -47,6 +47,10 @@ type Call[In, Out any] struct {
 	MaxBody int64
 	// Repeatable says that the call may be sent again when its answer was lost.
 	Repeatable bool
+	// Lenient says that the body is not checked against its schema: a runner of
+	// another version may say more than the server knows, and dispatch must be cheap.
+	// What it says is bounded by the engine.
+	Lenient bool
 }
 
 // None is the Out of a call that answers 204 without a body.
@@ -66,5 +70,5 @@ func post[In, Out any](id, path, summary string) Call[In, Out] {
 }
 
 func yard[In, Out any](id, path, summary string) Call[In, Out] {
-	return Call[In, Out]{ID: id, Method: http.MethodPost, Path: YardPrefix + path, Summary: summary, MaxBody: MaxReport, Repeatable: true}
+	return Call[In, Out]{ID: id, Method: http.MethodPost, Path: YardPrefix + path, Summary: summary, MaxBody: MaxReport, Repeatable: true, Lenient: true}
 }
