@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -96,6 +97,12 @@ func blobName(s sallyport.Scope, digest sallyport.Digest) (dir, name string) {
 	sum := sha256.Sum256(bind(blobLabel, s.Project, s.Run, s.Name, string(digest)))
 	h := hex.EncodeToString(sum[:])
 	return h[:2], h[:2] + "/" + h
+}
+
+// File returns where a Dir keeps a blob, for those who look at the disk itself.
+func File(dir string, s sallyport.Scope, digest sallyport.Digest) string {
+	_, name := blobName(s, digest)
+	return filepath.Join(dir, filepath.FromSlash(name))
 }
 
 func keyParts(s sallyport.Scope, digest sallyport.Digest, size int64) []string {

@@ -34,7 +34,8 @@ const (
 
 // commands is the whole command line.
 type commands struct {
-	Up upCmd `cmd:"" help:"Run Sallyport: control plane, runner and traffic proxy."`
+	Up   upCmd   `cmd:"" help:"Run Sallyport: control plane, runner and traffic proxy."`
+	Demo demoCmd `cmd:"" help:"Show the main job from push to proof on a sample project."`
 
 	Run     runCmd     `cmd:"" help:"Run a repository's workflows here, in the same sandbox, without a server."`
 	Login   loginCmd   `cmd:"" help:"Print a one-time link to log in to the pages."`

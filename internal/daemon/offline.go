@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/attest"
 	"github.com/sallyport-ci/sallyport/internal/attest/verify"
+	"github.com/sallyport-ci/sallyport/internal/blobstore"
 	"github.com/sallyport-ci/sallyport/internal/engine"
 	"github.com/sallyport-ci/sallyport/internal/sqlstore"
 	"github.com/sallyport-ci/sallyport/internal/tlog"
@@ -75,4 +76,20 @@ func verifyAudit(ctx context.Context, data string, s settings, source tlog.Sourc
 		return sallyport.AuditReport{}, sallyport.Errorf(sallyport.CodeConflict, "the public key of the audit log is missing or broken").WithHint("restore auditlog.pub from your backup")
 	}
 	return tlog.VerifyAudit(ctx, source, auditDir(data), attest.Instance(s.Instance).AuditOrigin(), ed25519.PublicKey(key))
+}
+
+// BlobFile is where the sealed content of an artifact lies.
+func BlobFile(data string, a sallyport.Artifact) string {
+	return blobstore.File(filepath.Join(data, "blobs"), a.Scope(), a.Digest)
+}
+
+// StopReleases stops the releases and the traffic proxy of an installation
+// that does not run any more; else they go on without it.
+func StopReleases(ctx context.Context, data string) error {
+	in := &installation{c: Config{Data: data}, log: slog.New(slog.DiscardHandler)}
+	t, err := in.newTarget()
+	if err != nil {
+		return err
+	}
+	return errors.Join(t.Stop(ctx), t.Close())
 }

@@ -1,0 +1,565 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/examples"
+	"github.com/sallyport-ci/sallyport/internal/daemon"
+)
+
+type demoCmd struct {
+	output
+	Data   string `help:"Data directory of the demo; must be new or one of an earlier demo." default:"data" env:"SALLYPORT_DATA" placeholder:"DIR"`
+	Listen string `help:"Address to listen on." default:"127.0.0.1:0" placeholder:"HOST:PORT"`
+	Once   bool   `help:"Exit at the end instead of serving on."`
+}
+
+// demoResult is the last line of the JSON output.
+type demoResult struct {
+	Type        string `json:"type"` // "demo"
+	OK          bool   `json:"ok"`
+	Artifact    string `json:"artifact"`
+	Bundle      string `json:"bundle"`
+	TrustedRoot string `json:"trusted_root"`
+	Identity    string `json:"identity"`
+	Issuer      string `json:"issuer"`
+	RolledBack  bool   `json:"rolled_back"`
+	Refused     bool   `json:"refused"`
+}
+
+// Run is the main job, as a user would do it: plain git, plain HTTP, and the services.
+func (c demoCmd) Run(e *env) error {
+	if _, err := exec.LookPath("git"); err != nil {
+		return sallyport.Errorf(sallyport.CodeUnavailable, "the demo pushes with git, which is not here").WithHint("install it: apt-get install git")
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return err
+	}
+	data, err := filepath.Abs(c.Data)
+	if err != nil {
+		return err
+	}
+	logFile, err := os.OpenFile(filepath.Join(data, "sallyport.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	d := &demo{e: e, data: data, json: c.JSON, began: time.Now(), result: demoResult{Type: "demo"}}
+	config := daemon.Config{Data: data, Listen: c.Listen, Log: slog.New(slog.NewTextHandler(logFile, nil))}
+	ctx, end := context.WithCancel(e.ctx)
+	defer end()
+	err = daemon.Up(ctx, config, func(ctx context.Context, in daemon.Info) error {
+		if err := d.play(ctx, in); err != nil {
+			return err
+		}
+		if c.Once {
+			end()
+		} else {
+			fmt.Fprintln(e.stderr, "\nServing on; Ctrl-C ends it.")
+		}
+		return nil
+	})
+	if err != nil {
+		fmt.Fprintf(e.stderr, "the log of the control plane is %s\n", logFile.Name())
+	}
+	if c.Once {
+		if serr := daemon.StopReleases(context.WithoutCancel(e.ctx), data); serr != nil && err == nil {
+			err = serr
+		}
+	}
+	if c.JSON && (d.result.OK || err != nil) {
+		if jerr := json.NewEncoder(e.stdout).Encode(d.result); jerr != nil {
+			return jerr
+		}
+	}
+	if err == nil && !d.result.OK {
+		return exitError(exitFailed)
+	}
+	return err
+}
+
+type demo struct {
+	e       *env
+	data    string
+	json    bool
+	began   time.Time
+	in      daemon.Info
+	project sallyport.Project
+	repo    string // work tree of the sample
+	token   string
+	result  demoResult
+}
+
+const demoEnvironment = "production"
+
+// say prints one line of progress with the time since the start.
+func (d *demo) say(mark, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	at := time.Since(d.began)
+	if d.json {
+		_ = json.NewEncoder(d.e.stdout).Encode(map[string]any{"type": "progress", "t": at.Seconds(), "mark": mark, "text": text})
+	}
+	fmt.Fprintf(d.e.stderr, "%6.1fs  %s %s\n", at.Seconds(), mark, text)
+}
+
+func (d *demo) title(format string, args ...any) {
+	fmt.Fprintf(d.e.stderr, "\n── "+format+"\n", args...)
+}
+
+func (d *demo) play(ctx context.Context, in daemon.Info) error {
+	d.in = in
+	for _, act := range []func(context.Context) error{d.setUp, d.good, d.broken, d.tampered, d.curtain} {
+		if err := act(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setUp makes the project and the sample's repository.
+func (d *demo) setUp(ctx context.Context) error {
+	d.say("✓", "Sallyport serves %s", d.in.URL)
+	var err error
+	name := "hello"
+	for n := 2; ; n++ {
+		d.project, err = d.in.Services.Projects.CreateProject(ctx, name, "main")
+		if sallyport.ErrorCode(err) != sallyport.CodeConflict {
+			break
+		}
+		name = fmt.Sprintf("hello-%d", n)
+	}
+	if err != nil {
+		return err
+	}
+	d.token, _, err = d.in.Services.Access.CreateToken(ctx, "demo push", sallyport.TokenAPI,
+		sallyport.Principal{Kind: sallyport.Bot, ID: "bot/demo", Name: "demo", Projects: []sallyport.ProjectID{d.project.ID}}, time.Hour)
+	if err != nil {
+		return err
+	}
+	d.repo = filepath.Join(d.data, "demo", name)
+	if err := os.MkdirAll(d.repo, 0o755); err != nil {
+		return err
+	}
+	if err := examples.Write("hello", d.repo); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(d.repo, "go.mod"), []byte("module example.com/hello\n\ngo 1.26\n"), 0o644); err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"remote", "add", "sallyport", d.in.URL + "/" + name + ".git"}} {
+		if err := d.git(ctx, args...); err != nil {
+			return err
+		}
+	}
+	d.say("✓", "project %s, protected branch %s, sample in %s", name, d.project.DefaultBranch, d.repo)
+	return nil
+}
+
+// git runs plain git in the sample, with the token as its password and a
+// configuration that does not depend on the host's.
+func (d *demo) git(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = d.repo
+	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1",
+		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com",
+		"SALLYPORT_DEMO_TOKEN="+d.token, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=credential.helper",
+		`GIT_CONFIG_VALUE_0=!f() { echo username=demo; echo "password=$SALLYPORT_DEMO_TOKEN"; }; f`)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("git %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if remote, ok := strings.CutPrefix(strings.TrimSpace(line), "remote: "); ok && args[0] == "push" {
+			d.say(" ", "remote: %s", plain(remote))
+		}
+	}
+	return nil
+}
+
+// push commits and pushes, and follows the run to its end.
+func (d *demo) push(ctx context.Context, message string) (sallyport.Run, error) {
+	for _, args := range [][]string{{"add", "-A"}, {"commit", "-q", "-m", message}, {"push", "-q", "sallyport", "main"}} {
+		if err := d.git(ctx, args...); err != nil {
+			return sallyport.Run{}, err
+		}
+	}
+	d.say("✓", "git push sallyport main: %q", message)
+	return d.follow(ctx, commitOf(ctx, d.repo))
+}
+
+func commitOf(ctx context.Context, repo string) string {
+	out, err := exec.CommandContext(ctx, "git", "-C", repo, "rev-parse", "HEAD").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// follow waits for the run of a commit and says what becomes of it.
+func (d *demo) follow(ctx context.Context, commitID string) (sallyport.Run, error) {
+	var r sallyport.Run
+	for r.ID == "" {
+		list, err := d.in.Services.Runs.Runs(ctx, sallyport.RunFilter{Project: d.project.ID})
+		if err != nil {
+			return r, err
+		}
+		for _, x := range list {
+			if x.Commit == commitID {
+				r = x
+			}
+		}
+		if r.ID == "" {
+			if err := pause(ctx, 50*time.Millisecond); err != nil {
+				return r, err
+			}
+		}
+	}
+	d.say("✓", "planned: run #%d, plan %s, tier %s", r.Number, r.PlanDigest.Short(), r.Tier)
+	told := make(map[string]bool)
+	for {
+		r2, jobs, err := d.in.Services.Runs.Run(ctx, r.ID)
+		if err != nil {
+			return r, err
+		}
+		for _, j := range jobs {
+			d.tellJob(j, told)
+		}
+		if r2.Status == sallyport.StatusCompleted {
+			if r2.Conclusion != sallyport.Success {
+				return r2, fmt.Errorf("run #%d ended as %s: %s", r2.Number, r2.Conclusion, r2.Cause)
+			}
+			return r2, nil
+		}
+		if err := waitRun(ctx, d.in.Services, r.ID); err != nil {
+			return r, err
+		}
+	}
+}
+
+func (d *demo) tellJob(j sallyport.Job, told map[string]bool) {
+	once := func(key, mark, format string, args ...any) {
+		if !told[string(j.ID)+key] {
+			told[string(j.ID)+key] = true
+			d.say(mark, format, args...)
+		}
+	}
+	if j.Isolation != nil {
+		once("room", "✓", "job %s runs in a room of its own: %s, network %s", j.Name, j.Isolation.Runtime, j.Isolation.Network)
+	}
+	for _, s := range j.Steps {
+		if s.Status == sallyport.StatusCompleted {
+			once(fmt.Sprint("step", s.Number), " ", "  %s: %s (%s)", plain(s.Name), s.Conclusion, took(s.StartedAt, s.FinishedAt))
+		}
+	}
+	if j.Status == sallyport.StatusCompleted {
+		once("done", "✓", "job %s: %s", j.Name, j.Conclusion)
+	}
+}
+
+func pause(ctx context.Context, t time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(t):
+		return nil
+	}
+}
+
+// good pushes a version that works and shows its way to production.
+func (d *demo) good(ctx context.Context) error {
+	d.title("A push goes from commit to production, with proof")
+	r, err := d.push(ctx, "Greet the world")
+	if err != nil {
+		return err
+	}
+	if err := d.proof(ctx, r); err != nil {
+		return err
+	}
+	dep, err := d.deployed(ctx, r, sallyport.DeployLive)
+	if err != nil {
+		return err
+	}
+	url, body, err := d.ask(ctx)
+	if err != nil {
+		return err
+	}
+	d.say("✓", "deployment #%d is live and healthy: GET %s says %q", dep.Number, url, body)
+	return nil
+}
+
+// proof saves the artifact with its evidence and verifies it as a stranger would.
+func (d *demo) proof(ctx context.Context, r sallyport.Run) error {
+	saved, err := saveArtifact(ctx, d.in.Services, r.ID, "hello", filepath.Join(d.data, "demo", "out"))
+	if err != nil {
+		return err
+	}
+	if saved.Bundle == "" {
+		return fmt.Errorf("artifact hello of run #%d has no provenance", r.Number)
+	}
+	d.say("✓", "artifact sealed: %s", saved.Digest)
+	issuer, identity, err := d.in.Services.Instance.Identity(ctx, d.project.Name, r.Workflow, r.Ref)
+	if err != nil {
+		return err
+	}
+	d.result.Artifact, d.result.Bundle, d.result.Issuer, d.result.Identity = saved.File, saved.Bundle, issuer, identity
+	d.result.TrustedRoot = filepath.Join(d.data, "trusted_root.json")
+	root, err := daemon.TrustRoot(d.data)
+	if err != nil {
+		return err
+	}
+	bundle, err := os.ReadFile(saved.Bundle)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(saved.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	checked, err := daemon.VerifyFile(f, bundle, root, identity, issuer)
+	if err != nil {
+		return fmt.Errorf("verify the artifact: %w", err)
+	}
+	d.say("✓", "provenance signed by %s, entry %d of the signature log, verified offline", identity, checked.LogIndex)
+	return nil
+}
+
+// deployed waits until the deployment of a run's release reaches a state, or ends otherwise.
+func (d *demo) deployed(ctx context.Context, r sallyport.Run, want sallyport.DeploymentState) (sallyport.Deployment, error) {
+	told := make(map[sallyport.DeploymentState]bool)
+	for {
+		list, err := d.in.Services.Deployments.Deployments(ctx, d.project.ID, demoEnvironment, sallyport.Page{})
+		if err != nil {
+			return sallyport.Deployment{}, err
+		}
+		for _, dep := range list {
+			if dep.Commit != r.Commit || dep.RollbackOf != "" {
+				continue
+			}
+			if err := d.tellDeployment(ctx, dep, told); err != nil {
+				return dep, err
+			}
+			if dep.State == want {
+				return dep, nil
+			}
+			if dep.State.Final() && (dep.State != sallyport.DeployLive || want != sallyport.DeployRolledBack) {
+				return dep, fmt.Errorf("deployment #%d is %s: %s", dep.Number, dep.State, dep.Cause)
+			}
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return sallyport.Deployment{}, err
+		}
+	}
+}
+
+func (d *demo) tellDeployment(ctx context.Context, dep sallyport.Deployment, told map[sallyport.DeploymentState]bool) error {
+	if told[dep.State] {
+		return nil
+	}
+	told[dep.State] = true
+	if len(told) == 1 {
+		verdicts, err := d.in.Services.Gates.Verdicts(ctx, d.project.ID, sallyport.Page{})
+		if err != nil {
+			return err
+		}
+		for _, v := range verdicts {
+			if v.Subject == dep.Digest {
+				d.say("✓", "gate %s says %s: %s", v.Gate, v.Decision, v.Reasons[0])
+				break
+			}
+		}
+	}
+	switch dep.State {
+	case sallyport.DeployApplying:
+		d.say(" ", "deployment #%d: signature and verdict verified again; it starts beside what runs", dep.Number)
+	case sallyport.DeployWatching:
+		d.say(" ", "deployment #%d: healthy, takes the traffic, on trial for %s", dep.Number, dep.Spec.Health.Watch)
+	}
+	return nil
+}
+
+// ask requests the service through the traffic proxy.
+func (d *demo) ask(ctx context.Context) (url, body string, err error) {
+	envs, err := d.in.Services.Deployments.Environments(ctx, d.project.ID)
+	if err != nil {
+		return "", "", err
+	}
+	if len(envs) == 0 {
+		return "", "", fmt.Errorf("nothing is deployed")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, envs[0].URL, nil)
+	if err != nil {
+		return "", "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return envs[0].URL, "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s", envs[0].URL, resp.Status)
+	}
+	return envs[0].URL, strings.TrimSpace(string(b)), err
+}
+
+// broken pushes a version that breaks at run time and shows the rollback.
+func (d *demo) broken(ctx context.Context) error {
+	d.title("A version that breaks at run time is rolled back")
+	if err := examples.Write("hello-broken", d.repo); err != nil {
+		return err
+	}
+	r, err := d.push(ctx, "Refuse markup in names")
+	if err != nil {
+		return err
+	}
+	// People go on using the service; that is what finds the fault.
+	using, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		for using.Err() == nil {
+			_, _, _ = d.ask(using) // failures are what the watch is there for
+			_ = pause(using, 100*time.Millisecond)
+		}
+	}()
+	dep, err := d.deployed(ctx, r, sallyport.DeployRolledBack)
+	if err != nil {
+		return err
+	}
+	d.say("✗", "deployment #%d was unhealthy: %s", dep.Number, dep.Cause)
+	good, err := d.rolledBack(ctx, dep.ID)
+	if err != nil {
+		return err
+	}
+	stop()
+	url, body, err := d.ask(ctx)
+	if err != nil {
+		return err
+	}
+	d.result.RolledBack = true
+	d.say("✓", "rolled back by deployment #%d, the last healthy release: GET %s says %q", good.Number, url, body)
+	return nil
+}
+
+// rolledBack waits for the forward deployment that replaced a bad one.
+func (d *demo) rolledBack(ctx context.Context, bad sallyport.DeploymentID) (sallyport.Deployment, error) {
+	for {
+		list, err := d.in.Services.Deployments.Deployments(ctx, d.project.ID, demoEnvironment, sallyport.Page{})
+		if err != nil {
+			return sallyport.Deployment{}, err
+		}
+		for _, dep := range list {
+			switch {
+			case dep.RollbackOf != bad:
+			case dep.State == sallyport.DeployLive:
+				return dep, nil
+			case dep.State.Final():
+				return dep, fmt.Errorf("the rollback is %s: %s", dep.State, dep.Cause)
+			}
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return sallyport.Deployment{}, err
+		}
+	}
+}
+
+// tampered alters the kept bytes of an artifact behind Sallyport's back, as
+// someone with the disk could, and shows that the gate refuses it.
+func (d *demo) tampered(ctx context.Context) error {
+	d.title("An artifact that was tampered with is refused")
+	list, err := d.in.Services.Runs.Runs(ctx, sallyport.RunFilter{Project: d.project.ID})
+	if err != nil {
+		return err
+	}
+	a, err := d.in.Services.Artifacts.FindArtifact(ctx, list[0].ID, "hello")
+	if err != nil {
+		return err
+	}
+	file := daemon.BlobFile(d.data, a)
+	if err := flipByte(file); err != nil {
+		return err
+	}
+	d.say(" ", "one byte of artifact hello of run #%d was changed on disk, in %s", list[0].Number, file)
+	dep, err := d.in.Services.Deployments.Deploy(ctx, a.ID, demoEnvironment)
+	if err != nil {
+		return err
+	}
+	if dep.State != sallyport.DeployRefused {
+		return fmt.Errorf("deployment #%d of the tampered artifact is %s, not refused", dep.Number, dep.State)
+	}
+	d.result.Refused = true
+	d.say("✓", "deployment #%d refused: %s", dep.Number, dep.Cause)
+	_, body, err := d.ask(ctx)
+	if err != nil {
+		return err
+	}
+	d.say("✓", "production is as it was: %q", body)
+	return nil
+}
+
+// flipByte changes one byte in the middle of a file.
+func flipByte(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, info.Size()/2); err != nil {
+		return err
+	}
+	b[0] ^= 1
+	_, err = f.WriteAt(b, info.Size()/2)
+	return err
+}
+
+// curtain verifies the trail and says where to look.
+func (d *demo) curtain(ctx context.Context) error {
+	d.title("Everything that happened is in the ledger")
+	report, err := daemon.VerifyAudit(ctx, d.data)
+	if err != nil {
+		return err
+	}
+	if !report.OK {
+		return fmt.Errorf("the audit trail does not verify: %+v", report.Problems)
+	}
+	d.say("✓", "audit trail verified: %d records, log of %d entries", report.Records, report.Size)
+	d.result.OK = d.result.RolledBack && d.result.Refused
+	link, err := loginLink(ctx, d.in)
+	if err != nil {
+		return err
+	}
+	w := d.e.stderr
+	fmt.Fprintf(w, "\nLook at it (the first link logs you in, once):\n\n  %s\n  %s/projects/%s\n  %s/deployments\n  %s/audit\n", link, d.in.URL, d.project.Name, d.in.URL, d.in.URL)
+	out := w
+	if !d.json {
+		out = d.e.stdout
+	}
+	fmt.Fprintf(w, "\nCheck it yourself, without us and offline:\n\n")
+	fmt.Fprintf(out, "cosign verify-blob-attestation --bundle %s --trusted-root %s --certificate-identity %s --certificate-oidc-issuer %s --type slsaprovenance1 %s\n",
+		quote(d.result.Bundle), quote(d.result.TrustedRoot), quote(d.result.Identity), quote(d.result.Issuer), quote(d.result.Artifact))
+	return nil
+}
+
+// quote makes a word safe to paste into a shell.
+func quote(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@+=,") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
