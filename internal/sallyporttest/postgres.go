@@ -3,6 +3,7 @@ package sallyporttest
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -23,80 +24,110 @@ type PostgresServer struct {
 	dir   string // data and socket
 	bin   string
 	owner *syscall.Credential
+	cmd   *exec.Cmd
+	ended chan struct{}
 	count atomic.Int64
 }
 
 // postgresStart bounds how long a server may take to come up on a loaded machine.
-const postgresStart = 60 * time.Second
+const postgresStart = 2 * time.Minute
 
-// Postgres starts a server that is stopped when the test ends. It skips the test
-// where PostgreSQL is not installed, or is root and there is no user to run it as.
-func Postgres(t testing.TB) *PostgresServer {
+// ErrNoPostgres says why no server can be started on this machine; the test is to be skipped.
+var ErrNoPostgres = errors.New("PostgreSQL cannot be used")
+
+// Postgres starts a server that is stopped when the test ends, with settings
+// such as "fsync=off". It skips the test where PostgreSQL cannot be used.
+func Postgres(t testing.TB, settings ...string) *PostgresServer {
 	t.Helper()
-	bin := postgresBin()
-	if bin == "" {
-		t.Skip("PostgreSQL is not installed: no initdb in PATH or /usr/lib/postgresql")
+	s, err := StartPostgres(settings...)
+	if errors.Is(err, ErrNoPostgres) {
+		t.Skip(err)
 	}
-	s := &PostgresServer{bin: bin}
-	dir, err := os.MkdirTemp("", "sallyport-pg-") // short, and not below a directory that only root may enter
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.dir = dir
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if os.Geteuid() == 0 { // initdb refuses root
-		s.owner = postgresOwner(t)
-		if err := os.Chown(dir, int(s.owner.Uid), int(s.owner.Gid)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	data := filepath.Join(dir, "data")
-	if out, err := s.command("initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync").CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	s.start(t, data)
+	t.Cleanup(s.Stop)
 	return s
 }
 
-func (s *PostgresServer) start(t testing.TB, data string) {
-	t.Helper()
-	cmd := s.command("postgres", "-D", data, "-k", s.dir, "-c", "listen_addresses=")
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGINT // it must not outlive a killed test
-	stderr, err := cmd.StderrPipe()
+// StartPostgres starts a server that is stopped by Stop, or when this process ends.
+func StartPostgres(settings ...string) (_ *PostgresServer, err error) {
+	s := &PostgresServer{bin: postgresBin(), ended: make(chan struct{})}
+	if s.bin == "" {
+		return nil, fmt.Errorf("%w: no initdb in PATH or /usr/lib/postgresql", ErrNoPostgres)
+	}
+	if os.Geteuid() == 0 { // it refuses root
+		if s.owner, err = postgresOwner(); err != nil {
+			return nil, err
+		}
+	}
+	// A short path, for the socket, and not below a directory that only root may enter.
+	if s.dir, err = os.MkdirTemp("", "sallyport-pg-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(s.dir)
+		}
+	}()
+	if s.owner != nil {
+		if err := os.Chown(s.dir, int(s.owner.Uid), int(s.owner.Gid)); err != nil {
+			return nil, err
+		}
+	}
+	data := filepath.Join(s.dir, "data")
+	if out, err := s.command("initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	args := []string{"-D", data, "-k", s.dir, "-c", "listen_addresses="}
+	for _, setting := range settings {
+		args = append(args, "-c", setting)
+	}
+	return s, s.start(args)
+}
+
+func (s *PostgresServer) start(args []string) error {
+	s.cmd = s.command("postgres", args...)
+	s.cmd.SysProcAttr.Pdeathsig = syscall.SIGINT // it must not outlive a killed test
+	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("postgres: %v", err)
+	if err := s.cmd.Start(); err != nil {
+		return err
 	}
-	ready, ended := make(chan struct{}), make(chan struct{})
+	ready := make(chan struct{})
 	var log bytes.Buffer
 	go func() {
-		defer close(ended)
+		defer close(s.ended)
 		up := false
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			if up {
 				continue
 			}
 			fmt.Fprintln(&log, lines.Text())
-			if strings.Contains(lines.Text(), "ready to accept connections") {
-				up = true
+			if up = strings.Contains(lines.Text(), "ready to accept connections"); up {
 				close(ready)
 			}
 		}
 	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGINT) // fast shutdown
-		<-ended
-		_ = cmd.Wait()
-	})
 	select {
 	case <-ready:
-	case <-ended:
-		t.Fatalf("postgres ended:\n%s", log.String())
+		return nil
+	case <-s.ended:
+		return fmt.Errorf("postgres ended: %w\n%s", s.cmd.Wait(), log.String())
 	case <-time.After(postgresStart):
-		t.Fatal("postgres did not come up")
+		s.Stop()
+		return errors.New("postgres did not come up")
 	}
+}
+
+// Stop ends the server with all its connections, and removes its data.
+func (s *PostgresServer) Stop() {
+	_ = s.cmd.Process.Signal(syscall.SIGINT) // a fast shutdown
+	<-s.ended
+	_ = s.cmd.Wait()
+	_ = os.RemoveAll(s.dir)
 }
 
 // Database makes an empty database and returns its address.
@@ -135,16 +166,15 @@ func postgresBin() string {
 	return filepath.Dir(slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) }))
 }
 
-func postgresOwner(t testing.TB) *syscall.Credential {
-	t.Helper()
+func postgresOwner() (*syscall.Credential, error) {
 	u, err := user.Lookup("postgres")
 	if err != nil {
-		t.Skip("PostgreSQL does not run as root, and there is no user postgres")
+		return nil, fmt.Errorf("%w: it does not run as root, and there is no user postgres", ErrNoPostgres)
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
 	if err1 != nil || err2 != nil {
-		t.Skip("the user postgres has no numeric id")
+		return nil, fmt.Errorf("%w: the user postgres has no numeric id", ErrNoPostgres)
 	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }

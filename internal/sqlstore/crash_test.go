@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,7 +27,35 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, writeForever(dsn))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if started.Load() {
+		if server, err := postgres(); err == nil {
+			server.Stop()
+		}
+	}
+	os.Exit(code)
+}
+
+// postgres is one server for all tests. None of them cuts its power, so it does not wait for the disk.
+var (
+	started  atomic.Bool
+	postgres = sync.OnceValues(func() (*sallyporttest.PostgresServer, error) {
+		started.Store(true)
+		return sallyporttest.StartPostgres("fsync=off")
+	})
+)
+
+// postgresDSN makes a database, or skips the test where there is no PostgreSQL.
+func postgresDSN(t testing.TB) string {
+	t.Helper()
+	server, err := postgres()
+	if errors.Is(err, sallyporttest.ErrNoPostgres) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server.Database(t)
 }
 
 // record is a change that has two parts: an audit record and a ref.
@@ -209,7 +238,7 @@ func TestFull(t *testing.T) {
 // says truly whether it happened.
 func TestPostgresLost(t *testing.T) {
 	t.Parallel()
-	dsn := sallyporttest.Postgres(t).Database(t)
+	dsn := postgresDSN(t)
 	s := open(t, dsn)
 	insertProject(t, s)
 	db := openSQL(t, dsn)

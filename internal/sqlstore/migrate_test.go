@@ -14,7 +14,6 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/sallyport-ci/sallyport"
-	"github.com/sallyport-ci/sallyport/internal/sallyporttest"
 	"github.com/sallyport-ci/sallyport/internal/sqlstore"
 )
 
@@ -65,7 +64,7 @@ func rowsSQL(t testing.TB, db *sql.DB, query string) (out []string) {
 // both runs a test on a database of each engine.
 func both(t *testing.T, run func(t *testing.T, dsn string)) {
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); run(t, "sqlite:"+filepath.Join(t.TempDir(), "s.db")) })
-	t.Run("postgres", func(t *testing.T) { t.Parallel(); run(t, sallyporttest.Postgres(t).Database(t)) })
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); run(t, postgresDSN(t)) })
 }
 
 // TestMigrationsAgree compares what the migrations of the engines make.
@@ -86,7 +85,7 @@ func TestMigrationsAgree(t *testing.T) {
 	}
 	lite := "sqlite:" + filepath.Join(t.TempDir(), "s.db")
 	open(t, lite)
-	postgres := sallyporttest.Postgres(t).Database(t)
+	postgres := postgresDSN(t)
 	open(t, postgres)
 	liteDB, postgresDB := openSQL(t, lite), openSQL(t, postgres)
 

@@ -32,6 +32,5 @@ func TestSQLite(t *testing.T) {
 
 func TestPostgres(t *testing.T) {
 	t.Parallel()
-	server := sallyporttest.Postgres(t)
-	sallyporttest.Store(t, func(t *testing.T) sallyport.Store { return open(t, server.Database(t)) })
+	sallyporttest.Store(t, func(t *testing.T) sallyport.Store { return open(t, postgresDSN(t)) })
 }
