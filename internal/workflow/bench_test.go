@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // largeWorkflow is a workflow of about 1,400 lines with what large projects
@@ -89,5 +91,17 @@ func BenchmarkParse(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		Parse("ci.yml", src)
+	}
+}
+
+// BenchmarkYAML is the floor below BenchmarkParse: reading the YAML alone.
+func BenchmarkYAML(b *testing.B) {
+	src := []byte(largeWorkflow())
+	b.ReportAllocs()
+	for b.Loop() {
+		var n yaml.Node
+		if err := yaml.Unmarshal(src, &n); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -303,7 +304,7 @@ type entry struct {
 // unusable or repeated.
 func (d *decoder) entries(n *yaml.Node) []entry {
 	out := make([]entry, 0, len(n.Content)/2)
-	seen := make(map[string]bool, len(n.Content)/2)
+	seen := newNames(len(n.Content) / 2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
 		e := entry{key: sallyport.Template{Pos: posOf(k)}, keyNode: k, val: n.Content[i+1]}
@@ -312,20 +313,50 @@ func (d *decoder) entries(n *yaml.Node) []entry {
 			continue
 		}
 		_, e.key.Text = scalar(k)
-		switch fold := foldCase(e.key.Text); {
+		switch {
 		case e.key.Text == "<<" && k.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) == 0:
 			d.report(e.key.Pos, "merge keys (<<) are not part of the workflow language: write the entries out, or use ${{ insert }}")
 			continue
 		case isInsert(e.key.Text): // may repeat
-		case seen[fold]:
+		case !seen.add(e.key.Text):
 			d.report(e.key.Pos, "%s is already defined in this mapping", quote(e.key.Text))
 			continue
-		default:
-			seen[fold] = true
 		}
 		out = append(out, e)
 	}
 	return out
+}
+
+// names is a set of names without regard to case. Most mappings have few keys,
+// for which a list is faster than a map.
+type names struct {
+	list []string
+	set  map[string]bool
+}
+
+func newNames(n int) names {
+	const few = 16
+	if n > few {
+		return names{set: make(map[string]bool, n)}
+	}
+	return names{list: make([]string, 0, n)}
+}
+
+// add reports false if the name is there already.
+func (s *names) add(name string) bool {
+	name = foldCase(name)
+	if s.set != nil {
+		if s.set[name] {
+			return false
+		}
+		s.set[name] = true
+		return true
+	}
+	if slices.Contains(s.list, name) {
+		return false
+	}
+	s.list = append(s.list, name)
+	return true
 }
 
 // fields returns the entries of a mapping whose keys are known; others are
@@ -338,22 +369,13 @@ func (d *decoder) fields(n *yaml.Node, what string, known []string) []entry {
 	all := d.entries(n)
 	out := all[:0]
 	for _, e := range all {
-		if contains(known, e.key.Text) {
+		if slices.Contains(known, e.key.Text) {
 			out = append(out, e)
 			continue
 		}
 		d.report(e.key.Pos, "unknown key %s in %s%s; allowed are %s", quote(e.key.Text), what, didYouMean(e.key.Text, known), strings.Join(known, ", "))
 	}
 	return out
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // texts reads a text or a sequence of texts, without expressions.
