@@ -395,6 +395,41 @@ func TestCounters(t *testing.T) {
 	want(5, 3, 0)
 }
 
+// TestClientThatBreaksOff does not count against the release.
+func TestClientThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	c := start(t, filepath.Join(dir, "p"))
+	entered := make(chan bool, 2)
+	r := newRelease(t, dir, "r", 100, func(w http.ResponseWriter, r *http.Request) {
+		entered <- true
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done() // no answer to half a request
+	})
+	url := mustSet(t, c, "p/e", r.Backend)
+	post := func(rest string) net.Conn {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: x\r\n"+rest)
+		return conn
+	}
+	gone := post("Content-Length: 100\r\n\r\nhalf of it")
+	<-entered
+	gone.Close()
+	wrong := post("Transfer-Encoding: chunked\r\n\r\nno chunk at all\r\n")
+	defer wrong.Close()
+	resp, err := http.ReadResponse(bufio.NewReader(wrong), nil)
+	if err != nil || resp.StatusCode != http.StatusBadRequest || resp.Header.Get(reasonHeader) != reasonRequest {
+		t.Errorf("got %+v, %v", resp, err)
+	}
+	await(t, "the end of the request", func() bool { rep, _ := c.Report(t.Context(), "r"); return rep.InFlight == 0 })
+	if rep, _ := c.Report(t.Context(), "r"); rep.Requests != 0 || rep.Errors != 0 {
+		t.Errorf("report: %+v", rep)
+	}
+}
+
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)

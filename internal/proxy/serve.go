@@ -41,7 +41,7 @@ const (
 	reasonUnreachable = "release_unreachable" // 502: it did not answer
 	reasonTimeout     = "release_timeout"     // 504: it took too long
 	reasonMethod      = "method_not_allowed"  // 405: CONNECT
-	reasonRequest     = "request_incomplete"  // 408: the client did not send its body
+	reasonRequest     = "request_broken"      // 400: the body is not framed as HTTP wants it
 )
 
 const reasonHeader = "Sallyport-Reason"
@@ -53,9 +53,9 @@ type exchange struct {
 	client  *http.ResponseController
 	backend *backend  // the last one asked
 	seen    *counters // of backend, when the request was sent
-	// stalled says that the client did not deliver its body: what fails then is
+	// broken says that the client's body could not be read: what fails then is
 	// not the release's fault. Written by the goroutine that sends the body.
-	stalled atomic.Bool
+	broken atomic.Bool
 }
 
 type exchangeKey struct{}
@@ -125,7 +125,7 @@ func (r *route) RoundTrip(req *http.Request) (*http.Response, error) {
 			ex.seen.answered(r.proxy.now().Sub(now), resp.StatusCode >= 500)
 			return resp, nil
 		}
-		if req.Context().Err() != nil || ex.stalled.Load() {
+		if req.Context().Err() != nil || ex.broken.Load() {
 			return nil, err // the client's doing
 		}
 		ex.seen.unanswered()
@@ -171,9 +171,9 @@ func (r *route) refuse(w http.ResponseWriter, req *http.Request, err error) {
 	switch {
 	case req.Context().Err() != nil: // nobody listens any more
 		panic(http.ErrAbortHandler)
-	case ex.stalled.Load():
+	case ex.broken.Load():
 		w.Header().Set("Connection", "close")
-		answer(w, http.StatusRequestTimeout, reasonRequest, "the request's body did not arrive")
+		answer(w, http.StatusBadRequest, reasonRequest, "the request's body cannot be read")
 	case errors.Is(err, errNoRelease):
 		answer(w, http.StatusServiceUnavailable, reasonNoRelease, "no release takes traffic here now")
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -246,7 +246,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	case err == io.EOF: // from now on the server reads to notice that the client left
 		_ = u.ex.client.SetReadDeadline(time.Time{})
 	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose): // that is the end of an answered request
-		u.ex.stalled.Store(true)
+		u.ex.broken.Store(true)
 	}
 	return n, err
 }
