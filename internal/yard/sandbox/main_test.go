@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,12 @@ func TestMain(m *testing.M) {
 	}
 	if handled, code := sallyporttest.SandboxProbe(os.Args); handled {
 		os.Exit(code)
+	}
+	if len(os.Args) == 4 && os.Args[1] == holdMark {
+		if err := hold(os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
