@@ -24,7 +24,9 @@ type (
 	TokenID      string
 )
 
-// NewID returns a new id whose time part is now (millisecond resolution).
+// NewID returns a new id whose time part is now. The twelve bits after the
+// milliseconds hold their fraction (RFC 9562, 6.2, method 3), so that ids of
+// times a microsecond apart are in order.
 func NewID[T ~string](now time.Time) T {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails (Go 1.24)
@@ -32,7 +34,8 @@ func NewID[T ~string](now time.Time) T {
 	for i := range 6 {
 		b[i] = byte(ms >> (40 - 8*i))
 	}
-	b[6] = b[6]&0x0f | 0x70
+	fraction := now.Nanosecond() % 1e6 << 12 / 1e6
+	b[6], b[7] = 0x70|byte(fraction>>8), byte(fraction)
 	b[8] = b[8]&0x3f | 0x80
 	var out [36]byte
 	hex.Encode(out[0:8], b[0:4])

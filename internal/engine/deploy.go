@@ -22,7 +22,7 @@ func (c *change) newDeployment(rel sallyport.Release, spec sallyport.Environment
 		return sallyport.Deployment{}, err
 	}
 	d := sallyport.Deployment{
-		ID: sallyport.NewID[sallyport.DeploymentID](c.now), Project: rel.Project, Environment: spec.Name, Release: rel.ID,
+		ID: newID[sallyport.DeploymentID](c), Project: rel.Project, Environment: spec.Name, Release: rel.ID,
 		Digest: rel.Digest, Commit: rel.Commit, Number: number, State: state, Cause: cause, RollbackOf: rollbackOf,
 		Actor: c.actor, Spec: spec, CreatedAt: c.now,
 	}
@@ -292,7 +292,7 @@ func (e *Engine) endDeployment(ctx context.Context, w sallyport.Work, d sallypor
 func (c *change) takeDown(id sallyport.DeploymentID) error {
 	c.Touch(topicWork(sallyport.QueueDeploy))
 	return c.Work().Enqueue(sallyport.Work{
-		ID: sallyport.NewID[sallyport.WorkID](c.now), Queue: sallyport.QueueDeploy, Key: "remove/" + string(id), Subject: string(id),
+		ID: newID[sallyport.WorkID](c), Queue: sallyport.QueueDeploy, Key: "remove/" + string(id), Subject: string(id),
 		RunAt: c.now, MaxAttempts: stageAttempts, CreatedAt: c.now,
 	})
 }

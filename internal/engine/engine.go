@@ -150,6 +150,13 @@ type change struct {
 	sallyport.Tx
 	now   time.Time
 	actor string
+	ids   int // given out
+}
+
+// newID returns an id that sorts after those given out in the change before.
+func newID[T ~string](c *change) T {
+	c.ids++
+	return sallyport.NewID[T](c.now.Add(time.Duration(c.ids) * time.Microsecond))
 }
 
 func (e *Engine) update(ctx context.Context, f func(c *change) error) error {
@@ -192,7 +199,7 @@ func (c *change) record(action, object string, detail any) error {
 func (c *change) enqueue(queue, subject string, labels []string, at time.Time, attempts int) error {
 	c.Touch(topicWork(queue))
 	return c.Work().Enqueue(sallyport.Work{
-		ID: sallyport.NewID[sallyport.WorkID](c.now), Queue: queue, Key: subject, Subject: subject, Labels: labels,
+		ID: newID[sallyport.WorkID](c), Queue: queue, Key: subject, Subject: subject, Labels: labels,
 		RunAt: at, MaxAttempts: attempts, CreatedAt: c.now,
 	})
 }

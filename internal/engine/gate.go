@@ -249,7 +249,7 @@ func (c *change) keepJudgement(j judgement) (sallyport.Deployment, error) {
 		return sallyport.Deployment{}, err
 	}
 	rel := sallyport.Release{
-		ID: sallyport.NewID[sallyport.ReleaseID](c.now), Project: j.artifact.Project, Run: j.run.ID, Artifact: j.artifact.Name,
+		ID: newID[sallyport.ReleaseID](c), Project: j.artifact.Project, Run: j.run.ID, Artifact: j.artifact.Name,
 		ArtifactID: j.artifact.ID, Digest: j.artifact.Digest, Commit: j.run.Commit, Verdict: j.verdict.ID, CreatedAt: c.now,
 	}
 	if err := c.Releases().Insert(rel); err != nil {

@@ -206,7 +206,7 @@ func (c *change) takeIn(ctx context.Context, p sallyport.Project, u sallyport.Re
 	if commit == "" {
 		return nil, c.record("ref.deleted", "project/"+string(p.ID), detail)
 	}
-	id := sallyport.NewID[sallyport.PushID](c.now)
+	id := newID[sallyport.PushID](c)
 	push := sallyport.Push{
 		ID: id, Project: p.ID, Event: "push", Ref: u.Ref, Before: before, Commit: commit,
 		Actor: sallyport.PrincipalFrom(ctx), Tier: tierOf(p, u.Ref),

@@ -267,7 +267,7 @@ func (e *Engine) start(c *change, push sallyport.Push, planned []Planned) ([]sal
 func newRun(c *change, p sallyport.Project, push sallyport.Push, file string) (sallyport.Run, error) {
 	number, err := c.Projects().NextNumber(p.ID, "run")
 	return sallyport.Run{
-		ID: sallyport.NewID[sallyport.RunID](c.now), Project: p.ID, Push: push.ID, Number: number, Workflow: file, Name: file,
+		ID: newID[sallyport.RunID](c), Project: p.ID, Push: push.ID, Number: number, Workflow: file, Name: file,
 		Event: push.Event, Ref: push.Ref, Commit: push.Commit, Tier: push.Tier, Actor: push.Actor.Name,
 		Status: sallyport.StatusQueued, CreatedAt: c.now,
 	}, err
@@ -310,7 +310,7 @@ func (e *Engine) startRun(c *change, p sallyport.Project, push sallyport.Push, p
 	}
 	for _, j := range pl.Plan.Jobs {
 		job := sallyport.Job{
-			ID: sallyport.NewID[sallyport.JobID](c.now), Run: r.ID, Key: j.Key, Name: j.Key, Needs: j.Needs,
+			ID: newID[sallyport.JobID](c), Run: r.ID, Key: j.Key, Name: j.Key, Needs: j.Needs,
 			Status: sallyport.StatusWaiting, CreatedAt: c.now,
 		}
 		if !j.Name.IsZero() && !strings.Contains(j.Name.Text, "${{") {

@@ -172,7 +172,7 @@ func (s *settlement) expand(j *sallyport.PlanJob) error {
 	for i, cell := range x.Cells {
 		job := first
 		if i > 0 {
-			job = &sallyport.Job{ID: sallyport.NewID[sallyport.JobID](s.c.now), Run: s.run.ID, Key: j.Key, Index: cell.Index,
+			job = &sallyport.Job{ID: newID[sallyport.JobID](s.c), Run: s.run.ID, Key: j.Key, Index: cell.Index,
 				Needs: j.Needs, Status: sallyport.StatusWaiting, CreatedAt: s.c.now}
 		}
 		job.Name, job.Matrix, job.Labels, job.Tolerated = cell.Name, cell.Matrix, cell.Labels, cell.Tolerated

@@ -266,7 +266,7 @@ func (c *change) stuck(d sallyport.Deployment, why string) error {
 		return err
 	}
 	return c.Work().Enqueue(sallyport.Work{ // look again later; the key is free because this work ends now
-		ID: sallyport.NewID[sallyport.WorkID](c.now), Queue: sallyport.QueueWatch, Key: "again/" + string(d.ID) + "/" + c.now.Format(time.RFC3339),
+		ID: newID[sallyport.WorkID](c), Queue: sallyport.QueueWatch, Key: "again/" + string(d.ID) + "/" + c.now.Format(time.RFC3339),
 		Subject: string(d.ID), RunAt: c.now.Add(30 * time.Second), MaxAttempts: watchAttempts, CreatedAt: c.now,
 	})
 }

@@ -166,6 +166,7 @@ func (e *Engine) lost(c *change, j *sallyport.Job) error {
 	} else if j.Lent {
 		why += "; a job that held secrets is not started again"
 	}
+	j.Cause = why
 	if err := c.completeJob(j, how, why); err != nil {
 		return err
 	}

@@ -1,0 +1,59 @@
+# Sallyport. `make help` lists the targets.
+
+GO      ?= go
+BIN     := bin
+PKGS    ?= ./...
+export GOFLAGS ?= -mod=readonly
+export CGO_ENABLED ?= 0
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := build
+.PHONY: help build runtime setup demo test race check fuzz bench shots cosign clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+build: $(BIN)/sallyport runtime ## Build bin/sallyport and obtain the pinned OCI runtime
+
+$(BIN)/sallyport: $(shell find . -name '*.go' -not -path './bin/*') $(shell find internal examples -type f -not -name '*.go') go.mod go.sum
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/sallyport
+
+runtime: ## Build the pinned OCI runtime (runc) into bin/
+	@scripts/runtime.sh
+
+setup: ## Install what a fresh Debian or Ubuntu machine lacks
+	@scripts/setup.sh
+
+demo: setup build ## Show the main job from push to proof (ONCE=1: exit at the end)
+	@data=$${DATA:-$$(mktemp -d "$${TMPDIR:-/tmp}/sallyport-demo.XXXXXX")}; \
+	$(BIN)/sallyport demo --data "$$data" $(if $(ONCE),--once)
+
+test: setup build cosign ## Pass all tests, set-up included
+	SALLYPORT_TEST_COSIGN=$(CURDIR)/$(BIN)/cosign $(GO) test -timeout 15m $(PKGS)
+
+race: setup build cosign ## Pass all tests with the race detector
+	CGO_ENABLED=1 SALLYPORT_TEST_COSIGN=$(CURDIR)/$(BIN)/cosign $(GO) test -race -timeout 30m $(PKGS)
+
+cosign: ## Build the pinned cosign that the conformance tests use into bin/
+	@scripts/cosign.sh
+
+check: ## Formatting, vet, staticcheck, govulncheck, layers
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'run gofmt -w on these files'; exit 1; }
+	$(GO) vet $(PKGS)
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@2026.1 $(PKGS)
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.8.0 $(PKGS)
+	$(GO) test -run TestLayers .
+
+FUZZTIME ?= 30s
+fuzz: ## Fuzz every parser of foreign bytes for FUZZTIME each
+	@scripts/fuzz.sh $(FUZZTIME)
+
+bench: build ## Measure; figures are ratios against a peer or a floor of the same run
+	@scripts/bench.sh
+
+shots: ## Take screenshots of the pages into docs/img
+	@scripts/shots.sh
+
+clean: ## Remove what was built
+	rm -rf $(BIN)
