@@ -100,8 +100,8 @@ func yamlErrorText(err error) string {
 // so its extent is counted as if it did not.
 type expander struct {
 	d    *decoder
-	done map[*yaml.Node]extent
-	open map[*yaml.Node]bool // being expanded: an alias to one of these is a cycle
+	done map[*yaml.Node]extent // of nodes with an anchor
+	open map[*yaml.Node]bool   // of these, those being expanded: an alias to one is a cycle
 }
 
 // extent is how many nodes a node stands for, and how deep they are nested.
@@ -109,11 +109,13 @@ type extent struct{ size, height int }
 
 // expand replaces the aliases below n; false after an error.
 func (x *expander) expand(n *yaml.Node, depth int) (extent, bool) {
-	if e, ok := x.done[n]; ok {
-		return e, x.fits(n, e, depth)
+	if n.Anchor != "" {
+		if e, ok := x.done[n]; ok {
+			return e, x.fits(n, e, depth)
+		}
+		x.open[n] = true
+		defer delete(x.open, n)
 	}
-	x.open[n] = true
-	defer delete(x.open, n)
 	e := extent{size: 1, height: 1}
 	if !x.fits(n, e, depth) {
 		return e, false
@@ -124,13 +126,10 @@ func (x *expander) expand(n *yaml.Node, depth int) (extent, bool) {
 				x.d.report(posOf(c), "the alias *%s refers to something that contains it", c.Value)
 				return e, false
 			}
-			if _, ok := x.expand(c.Alias, depth+1); !ok {
-				return e, false
-			}
 			target := *c.Alias // with the place of the alias: positions tell where it is used
 			target.Line, target.Column = c.Line, c.Column
 			n.Content[i] = &target
-			c = &target
+			c = c.Alias
 		}
 		below, ok := x.expand(c, depth+1)
 		if !ok {
@@ -142,7 +141,9 @@ func (x *expander) expand(n *yaml.Node, depth int) (extent, bool) {
 			return e, false
 		}
 	}
-	x.done[n] = e
+	if n.Anchor != "" {
+		x.done[n] = e
+	}
 	return e, true
 }
 

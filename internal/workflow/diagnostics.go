@@ -2,6 +2,9 @@ package workflow
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 )
@@ -28,11 +31,29 @@ func (d *diagnostics) add(file, severity string, pos sallyport.Pos, format strin
 	if *count++; *count > maxDiagnostics {
 		return
 	}
-	message := fmt.Sprintf(format, args...)
+	message := printable(fmt.Sprintf(format, args...))
 	if *count == maxDiagnostics {
 		message = "there are more " + severity + "s; mend these first"
 	}
 	d.list = append(d.list, sallyport.Diagnostic{File: file, Pos: pos, Severity: severity, Message: message})
+}
+
+// printable cuts a message to maxMessageBytes and replaces control characters,
+// as messages repeat what files say and end up in terminals.
+func printable(message string) string {
+	if len(message) > maxMessageBytes {
+		cut := maxMessageBytes
+		for !utf8.RuneStart(message[cut]) {
+			cut--
+		}
+		message = message[:cut] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, message)
 }
 
 // hasErrors reports whether one of the diagnostics is an error.

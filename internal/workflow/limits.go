@@ -13,6 +13,8 @@ const (
 	maxYAMLNodes = 100_000
 	// maxDiagnostics bounds the errors, and the warnings, that one file may make us say.
 	maxDiagnostics = 100
+	// maxMessageBytes bounds one of them: long names are repeated in part only.
+	maxMessageBytes = 1500
 
 	// maxJobs and maxSteps bound a workflow; GitHub's own limits are of this order.
 	maxJobs  = 256
