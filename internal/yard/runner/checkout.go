@@ -248,9 +248,6 @@ func (j *job) source(ctx context.Context, depth int) (string, error) {
 // environment that the workflow cannot change.
 func (s *step) tool(ctx context.Context, spec sallyport.ExecSpec, env ...sallyport.EnvVar) error {
 	spec.Dir, spec.Stdout, spec.Stderr = s.job.layout.work, s.out, s.out
-	if spec.Stdin == nil {
-		spec.Stdin = strings.NewReader("")
-	}
 	spec.Env = append([]sallyport.EnvVar{
 		{Name: "HOME", Value: s.job.layout.home}, {Name: "PATH", Value: s.job.runner.cfg.Path}, {Name: "LANG", Value: "C.UTF-8"},
 	}, env...)

@@ -33,7 +33,8 @@ type job struct {
 	mask   *redact.Set
 	log    *jobLog
 	slog   *slog.Logger
-	kill   context.CancelCauseFunc // ends the job's life: the room goes down at once
+	die    context.CancelCauseFunc // ends the job's life: the room goes down at once
+	leave  context.CancelCauseFunc // ends the talk with the control plane
 
 	env       variables // workflow, job, GITHUB_ENV
 	path      []string  // GITHUB_PATH
@@ -65,41 +66,35 @@ var errCancelled = errors.New("the job was cancelled")
 
 // do works off a lease. It never fails: what went wrong is the job's result.
 func (r *Runner) do(ctx context.Context, lease *sallyport.Lease) {
-	life, kill := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer kill(nil)
+	talk, leave := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer leave(nil)
+	life, die := context.WithCancelCause(talk)
+	defer die(nil)
 	j := &job{
-		runner: r, lease: lease, kill: kill, mask: redact.New(redact.Config{}),
+		runner: r, lease: lease, die: die, leave: leave, mask: redact.New(redact.Config{}),
 		slog:    r.cfg.Log.With("job", lease.Job.ID, "run", lease.Run.ID),
 		beatNow: make(chan struct{}, 1), dirty: make(chan struct{}, 1), sources: map[int]string{},
 	}
 	j.log = newJobLog(r.cfg.Yard, lease.Ref, j.mask, r.cfg.MaxLog, r.cfg.Clock, j.slog, j.poke)
 	j.slog.InfoContext(ctx, "job was leased", "name", lease.Job.Name)
 
-	service, stopService := context.WithCancel(life)
 	var services sync.WaitGroup
-	services.Go(func() { j.beat(service) })
-	services.Go(func() { j.sendReports(service) })
-	go j.log.send(life)
+	services.Go(func() { j.beat(talk) })
+	services.Go(func() { j.sendReports(talk) })
+	services.Go(func() { j.log.send(talk) })
 	stopWatch := context.AfterFunc(ctx, func() { j.cancel("the runner is shutting down", r.cfg.Drain) })
 
 	result := j.work(life)
 
 	stopWatch()
-	end, err := j.log.close(life)
-	if err != nil {
-		j.slog.WarnContext(ctx, "log was not delivered whole", "err", err)
-	}
 	j.mu.Lock()
-	result.Steps, result.Isolation, result.LogEnd = j.snapshot(), j.isolation, end
 	if j.grace != nil {
 		j.grace.Stop()
 	}
 	j.mu.Unlock()
-	j.finish(life, result)
-	kill(nil)
-	stopService()
+	j.handIn(talk, life.Err() != nil, result)
+	leave(nil)
 	services.Wait()
-	<-j.log.done
 	if j.layout != nil {
 		if err := j.layout.remove(); err != nil {
 			j.slog.ErrorContext(ctx, "job directory was not removed", "err", err)
@@ -108,21 +103,38 @@ func (r *Runner) do(ctx context.Context, lease *sallyport.Lease) {
 	j.slog.InfoContext(ctx, "job ended", "conclusion", result.Conclusion)
 }
 
-// finish hands in the result, unless the lease is not ours any more.
-func (j *job) finish(life context.Context, result sallyport.JobResult) {
-	if errors.Is(context.Cause(life), errLost) {
-		return
-	}
-	ctx := life
-	if life.Err() != nil { // killed: one attempt, for a control plane that waits for it
+// killedTime is how long a killed job tries to hand in what it has.
+const killedTime = 10 * time.Second
+
+// handIn delivers the rest of the log and the result. While the control plane is away
+// it waits, as long as the lease may be ours.
+func (j *job) handIn(ctx context.Context, killed bool, result sallyport.JobResult) {
+	if killed {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(life), 5*time.Second)
+		ctx, cancel = context.WithTimeout(ctx, killedTime)
 		defer cancel()
 	}
-	err := retry(ctx, func() error { return j.runner.cfg.Yard.Finish(ctx, j.lease.Ref, result) })
-	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeConflict {
+	end, err := j.log.close(ctx)
+	if err != nil {
+		j.slog.WarnContext(ctx, "log was not delivered whole", "err", err)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	j.mu.Lock()
+	result.Steps, result.Isolation, result.LogEnd = j.snapshot(), j.isolation, end
+	j.mu.Unlock()
+	if err := retry(ctx, func() error { return j.runner.cfg.Yard.Finish(ctx, j.lease.Ref, result) }); err != nil {
 		j.slog.ErrorContext(ctx, "result was not handed in", "err", err)
 	}
+}
+
+// kill destroys the room now. A job whose lease is lost says no more.
+func (j *job) kill(cause error) {
+	if errors.Is(cause, errLost) {
+		j.leave(cause)
+	}
+	j.die(cause)
 }
 
 // work does the job in a room of its own; the room is gone when it returns.
@@ -151,6 +163,7 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 	}
 	fatal := j.runSteps(life, f, j.plan.Steps)
 	if life.Err() != nil {
+		j.skipRest()
 		return sallyport.JobResult{Conclusion: sallyport.Cancelled, Cause: context.Cause(life).Error()}
 	}
 	if fatal != nil {
@@ -171,7 +184,14 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 	return result
 }
 
+// failed is the result of a job that could not go on.
 func (j *job) failed(cause string) sallyport.JobResult {
+	j.skipRest()
+	return sallyport.JobResult{Conclusion: sallyport.Failure, Cause: cause}
+}
+
+// skipRest completes the steps that were not reached.
+func (j *job) skipRest() {
 	j.update(func() {
 		for _, s := range j.steps {
 			if s.report.Status != sallyport.StatusCompleted {
@@ -179,7 +199,6 @@ func (j *job) failed(cause string) sallyport.JobResult {
 			}
 		}
 	})
-	return sallyport.JobResult{Conclusion: sallyport.Failure, Cause: cause}
 }
 
 // firstFailure names the first step that failed.

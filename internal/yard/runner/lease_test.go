@@ -51,7 +51,7 @@ func TestCancel(t *testing.T) {
 			outcomes: "cancelled success", text: "begun\ninner cleanup\nouter\n", cause: "it was cancelled"},
 		{name: "grace is over", yaml: "- run: echo begun; sleep 100\n- if: always()\n  run: sleep 100", order: sallyport.OrderCancel,
 			config: func(c *Config) { c.Grace = 200 * time.Millisecond }, outcomes: "cancelled cancelled", text: "begun\n", cause: errGrace.Error()},
-		{name: "kill", yaml: "- run: echo begun; sleep 100\n- if: always()\n  run: echo no", order: sallyport.OrderKill, outcomes: "cancelled ", text: "begun\n", cause: errKilled.Error()},
+		{name: "kill", yaml: "- run: echo begun; sleep 100\n- if: always()\n  run: echo no", order: sallyport.OrderKill, outcomes: "cancelled skipped", text: "begun\n", cause: errKilled.Error()},
 		{name: "an order that nobody knows", yaml: "- run: echo begun; sleep 100", order: "dance", outcomes: "cancelled", text: "begun\n", cause: errKilled.Error()},
 		{name: "time of the job is over", yaml: "- run: echo begun; sleep 100\n- if: always()\n  run: echo always", timeout: 300 * time.Millisecond,
 			outcomes: "cancelled success", text: "begun\nalways\n", cause: "it ran longer than 300ms"},

@@ -23,6 +23,9 @@ const (
 	logDelay = 100 * time.Millisecond
 	// logEndSpace is kept for the lines that the runner writes after the log was cut.
 	logEndSpace = 64 << 10
+	// maxConflicts is how often in a row the control plane may name another end of the log,
+	// while the lease is ours, until its word counts.
+	maxConflicts = 5
 )
 
 // lineEnds makes every line end a line feed.
@@ -108,7 +111,7 @@ func (l *jobLog) text(step int, kind sallyport.LogKind, text string) {
 func (l *jobLog) send(ctx context.Context) {
 	defer close(l.done)
 	defer l.kill()
-	wait := newBackoff()
+	wait, conflicts := newBackoff(), 0
 	for {
 		chunk, offset, closed := l.next(ctx)
 		if len(chunk) == 0 {
@@ -122,15 +125,21 @@ func (l *jobLog) send(ctx context.Context) {
 		case err == nil:
 			l.acknowledge(end)
 			wait.reset()
+			conflicts = 0
 		case ctx.Err() != nil:
 			return
 		case sallyport.ErrorCode(err) == sallyport.CodeConflict:
 			// The end differs from what we believe, or the lease is lost: the heartbeat tells which.
-			if !l.resync(end) {
-				l.poke()
-				if wait.sleep(ctx) != nil {
-					return
-				}
+			if l.resync(end) {
+				continue
+			}
+			if conflicts++; conflicts >= maxConflicts && l.rebase(end) {
+				l.slog.ErrorContext(ctx, "control plane lost a part of the log", "from", end, "to", offset)
+				continue
+			}
+			l.poke()
+			if wait.sleep(ctx) != nil {
+				return
 			}
 		case permanent(err):
 			l.slog.ErrorContext(ctx, "log was refused", "err", err)
@@ -204,6 +213,20 @@ func (l *jobLog) resync(end int64) bool {
 		return false
 	}
 	l.acknowledge(end)
+	return true
+}
+
+// rebase goes on at an end that lies before what was acknowledged: the part between
+// is lost, and the log says so.
+func (l *jobLog) rebase(end int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if end < 0 || end >= l.base {
+		return false
+	}
+	l.base = end
+	note := appendLine(nil, l.clock().UnixMilli(), 0, sallyport.LogSystem, []byte("Lines are missing here: the control plane lost them."))
+	l.buf = append(note, l.buf...)
 	return true
 }
 

@@ -2,7 +2,6 @@ package runner
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -251,6 +250,24 @@ func TestLogDelivery(t *testing.T) {
 	}
 }
 
+// TestLogThatTheControlPlaneLost checks that a log goes on where a restored
+// control plane believes it to end.
+func TestLogThatTheControlPlaneLost(t *testing.T) {
+	t.Parallel()
+	yard := newFakeYard()
+	log := newJobLog(yard, sallyport.LeaseRef{}, redact.New(redact.Config{}), 1<<40, time.Now, slog.New(slog.DiscardHandler), func() {})
+	log.base = 1000 // acknowledged before the loss
+	go log.send(t.Context())
+	log.say(1, "", "after")
+	end, err := log.close(t.Context())
+	if err != nil || end != int64(len(yard.log)) {
+		t.Fatalf("close: %d, %v; stored %d", end, err, len(yard.log))
+	}
+	if lines := decodeLog(t, yard.log); len(lines) != 2 || !strings.Contains(lines[0].Text, "missing") || lines[1].Text != "after" {
+		t.Errorf("lines: %+v", lines)
+	}
+}
+
 func FuzzOutput(f *testing.F) {
 	f.Add([]byte("a\r\nb\rc\x1b[31mred\x1b[0m\x1b]0;t\x07 \xff\u202e\n::group::x\n::endgroup::\n"), uint8(3))
 	f.Add([]byte("::add-mask::x\n::error file=a,line=1::b%0Ac\n ::notice::y\n##[debug]z\n##["), uint8(1))
@@ -310,33 +327,4 @@ func BenchmarkOutput(b *testing.B) {
 		_, _ = o.Write(text)
 		log.buf = log.buf[:0]
 	}
-}
-
-// BenchmarkStep measures what the runner adds to a step: the job's steps all
-// run "true", and the sandbox runs it straight on the host.
-func BenchmarkStep(b *testing.B) {
-	const n = 100
-	for _, c := range []struct{ name, step string }{{"bash true", "- run: 'true'"}, {"sh true", "- { run: 'true', shell: sh }"}} {
-		b.Run(c.name, func(b *testing.B) {
-			for b.Loop() {
-				e := trial{yaml: steps(strings.Repeat(c.step+"\n", n))}.try(b)
-				if e.Conclusion != sallyport.Success {
-					b.Fatal(e.Cause)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/n, "us/step")
-		})
-	}
-	b.Run("bare bash", func(b *testing.B) {
-		room := &hostRoom{box: &hostSandbox{}, life: context.Background(), cancel: func() {}}
-		for b.Loop() {
-			for range n {
-				if _, err := room.Exec(context.Background(), sallyport.ExecSpec{Argv: []string{"bash", "-e", "-c", "true"},
-					Env: []sallyport.EnvVar{{Name: "PATH", Value: "/usr/bin:/bin"}}}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
-		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/n, "us/step")
-	})
 }

@@ -130,7 +130,7 @@ func (s *step) exec(ctx context.Context, argv []string, dir string) error {
 	}
 	env = append(env, sallyport.EnvVar{Name: "GITHUB_ACTION", Value: action})
 	result, err := j.room.Exec(ctx, sallyport.ExecSpec{
-		Argv: argv, Env: env, Dir: dir, Stdin: strings.NewReader(""), Stdout: s.out, Stderr: s.out,
+		Argv: argv, Env: env, Dir: dir, Stdout: s.out, Stderr: s.out,
 	})
 	s.out.close()
 	ferr := j.takeFiles(s, files)
@@ -202,8 +202,12 @@ func (l *layout) inWorkspace(p string) string {
 	return path.Join(l.workspace(), p)
 }
 
-// maxShown bounds the lines of a script that the log repeats.
-const maxShown = 500
+// maxShown bounds the lines of a script that the log repeats, maxShownValue the
+// bytes of a variable.
+const (
+	maxShown      = 500
+	maxShownValue = 1 << 10
+)
 
 // announce writes what runs to the log, as a group.
 func (s *step) announce(text, shellName string) {
@@ -228,6 +232,10 @@ func (s *step) announceVars(title string, names []string, get func(string) (stri
 	b.WriteString(title + ":\n")
 	for _, name := range names {
 		value, _ := get(name)
+		// Masked before it is cut: half a secret would not be recognised.
+		if value = s.job.mask.Text(value); len(value) > maxShownValue {
+			value = strings.ToValidUTF8(value[:maxShownValue], "") + "…"
+		}
 		fmt.Fprintf(&b, "  %s: %s\n", name, value)
 	}
 	s.out.print(sallyport.LogCommand, b.String())
