@@ -75,6 +75,7 @@ func credential(r *http.Request) (value string, given bool) {
 // refuse records a bad credential and answers 401; 429 without a record once
 // an address has sent too many. A good credential is never held up by others' bad ones.
 func (s *server) refuse(w http.ResponseWriter, r *http.Request, why string) {
+	s.metrics.refused.Inc()
 	if wait := s.bad.take(remote(r)); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 		p := s.problem(r.Context(), sallyport.Errorf(sallyport.CodeDenied, "too many bad credentials from this address").

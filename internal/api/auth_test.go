@@ -81,7 +81,7 @@ func TestWhoIsLetIn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			s.on["Access.Authenticate"] = func(context.Context, []any) ([]any, error) { return []any{sallyport.Principal{}}, nil }
+			s.when("Access.Authenticate", func(context.Context, []any) ([]any, error) { return []any{sallyport.Principal{}}, nil })
 			got := ask(t, "GET", s.url+c.path, "", c.header, c.value)
 			if got.status != c.status || !strings.Contains(got.body, c.text) {
 				t.Errorf("status %d, body %s; want %d, %q", got.status, got.body, c.status, c.text)
@@ -89,10 +89,10 @@ func TestWhoIsLetIn(t *testing.T) {
 			if got.status == 401 && got.header.Get("WWW-Authenticate") == "" {
 				t.Error("401 without WWW-Authenticate")
 			}
-			if recorded := len(s.denied) > 0; recorded != c.recorded {
-				t.Errorf("recorded %q", s.denied)
+			if recorded := len(s.denials()) > 0; recorded != c.recorded {
+				t.Errorf("recorded %q", s.denials())
 			}
-			if strings.Contains(fmt.Sprint(s.denied), "xxxx") {
+			if strings.Contains(fmt.Sprint(s.denials()), "xxxx") {
 				t.Error("the credential was recorded")
 			}
 			if got.header.Get("Access-Control-Allow-Origin") != "" {
@@ -118,8 +118,8 @@ func TestManyBadCredentials(t *testing.T) {
 			}
 		}
 	}
-	if limited != 30 || len(s.denied) != 20 {
-		t.Errorf("%d were limited, %d recorded", limited, len(s.denied))
+	if limited != 30 || len(s.denials()) != 20 {
+		t.Errorf("%d were limited, %d recorded", limited, len(s.denials()))
 	}
 	if _, err := s.client(t).Services().Projects.Projects(t.Context()); err != nil {
 		t.Errorf("a good token: %v", err)
@@ -183,8 +183,8 @@ func TestCallsOfFaces(t *testing.T) {
 			t.Errorf("%s by an ordinary token: %v", name, err)
 		}
 	}
-	if len(s.denied) != 0 {
-		t.Errorf("recorded %q", s.denied)
+	if len(s.denials()) != 0 {
+		t.Errorf("recorded %q", s.denials())
 	}
 }
 
@@ -228,7 +228,7 @@ func TestInvalidRequests(t *testing.T) {
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.on["Projects.Projects"] = func(context.Context, []any) ([]any, error) { panic("at the disco") }
+	s.when("Projects.Projects", func(context.Context, []any) ([]any, error) { panic("at the disco") })
 	_, err := s.client(t).Services().Projects.Projects(t.Context())
 	if sallyport.ErrorCode(err) != sallyport.CodeInternal || strings.Contains(err.Error(), "disco") {
 		t.Errorf("err = %v", err)
@@ -242,12 +242,12 @@ func TestPanic(t *testing.T) {
 func TestProjectByName(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.on["Projects.Project"] = func(_ context.Context, args []any) ([]any, error) {
+	s.when("Projects.Project", func(_ context.Context, args []any) ([]any, error) {
 		if args[0] != "demo" {
 			return []any{nil}, sallyport.Errorf(sallyport.CodeNotFound, "no project %v", args[0])
 		}
 		return []any{sallyport.Project{ID: "the-id"}}, nil
-	}
+	})
 	svc := s.client(t).Services()
 	if _, err := svc.Deployments.Environments(t.Context(), "demo"); err != nil || s.got("Deployments.Environments")[0] != sallyport.ProjectID("the-id") {
 		t.Errorf("asked for %v, %v", s.got("Deployments.Environments"), err)
@@ -296,13 +296,13 @@ func TestMetrics(t *testing.T) {
 func TestReadyz(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.on["Instance.Health"] = func(context.Context, []any) ([]any, error) {
+	s.when("Instance.Health", func(context.Context, []any) ([]any, error) {
 		return []any{sallyport.InstanceHealth{Problems: []string{"disk full at /secret/path"}}}, nil
-	}
+	})
 	if got := ask(t, "GET", s.url+"/readyz", ""); got.status != 503 || got.body != "not ready\n" {
 		t.Errorf("%d %q", got.status, got.body)
 	}
-	s.on["Instance.Health"] = func(context.Context, []any) ([]any, error) { return []any{nil}, errors.New("x") }
+	s.when("Instance.Health", func(context.Context, []any) ([]any, error) { return []any{nil}, errors.New("x") })
 	if got := ask(t, "GET", s.url+"/readyz", ""); got.status != 503 {
 		t.Errorf("%d %q", got.status, got.body)
 	}

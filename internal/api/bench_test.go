@@ -34,8 +34,8 @@ func cpu(b *testing.B) time.Duration {
 func BenchmarkLeaseFinish(b *testing.B) {
 	s := start(b)
 	lease := made[*sallyport.Lease](1)
-	s.on["Yard.Lease"] = func(context.Context, []any) ([]any, error) { return []any{lease}, nil }
-	s.on["Yard.Finish"] = func(context.Context, []any) ([]any, error) { return nil, nil }
+	s.when("Yard.Lease", func(context.Context, []any) ([]any, error) { return []any{lease}, nil })
+	s.when("Yard.Finish", func(context.Context, []any) ([]any, error) { return nil, nil })
 	yard := overSocket(b, s).Yard()
 	ask, result := made[sallyport.LeaseRequest](1), made[sallyport.JobResult](1)
 	before := cpu(b)
@@ -59,7 +59,7 @@ func BenchmarkPickup1000Waiting(b *testing.B) {
 	jobs := make(chan *sallyport.Lease)
 	var waiting atomic.Int64
 	full := make(chan struct{}, 1)
-	s.on["Yard.Lease"] = func(ctx context.Context, _ []any) ([]any, error) {
+	s.when("Yard.Lease", func(ctx context.Context, _ []any) ([]any, error) {
 		if waiting.Add(1) == 1000 {
 			full <- struct{}{}
 		}
@@ -70,7 +70,7 @@ func BenchmarkPickup1000Waiting(b *testing.B) {
 		case <-ctx.Done():
 			return []any{nil}, ctx.Err()
 		}
-	}
+	})
 	yard := overSocket(b, s).Yard()
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
@@ -102,7 +102,7 @@ func BenchmarkList(b *testing.B) {
 	for len(runs) < 50 {
 		runs = append(runs, runs[0])
 	}
-	s.on["Runs.Runs"] = func(context.Context, []any) ([]any, error) { return []any{runs}, nil }
+	s.when("Runs.Runs", func(context.Context, []any) ([]any, error) { return []any{runs}, nil })
 	svc := s.client(b).Services()
 	for b.Loop() {
 		if _, err := svc.Runs.Runs(b.Context(), sallyport.RunFilter{}); err != nil {

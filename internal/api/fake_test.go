@@ -49,6 +49,19 @@ func (f *fake) note(ctx context.Context, name string, args ...any) ([]any, bool,
 	return nil, false, err
 }
 
+// when replaces what is made up for a call.
+func (f *fake) when(name string, do func(ctx context.Context, args []any) ([]any, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.on[name] = do
+}
+
+func (f *fake) denials() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.denied
+}
+
 func (f *fake) keep(name string, out ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,24 +51,24 @@ func TestGit(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, func(c *api.Config) { c.Git, c.BaseURL = g, "http://ci.example" })
-	s.on["Projects.Project"] = func(_ context.Context, args []any) ([]any, error) {
+	s.when("Projects.Project", func(_ context.Context, args []any) ([]any, error) {
 		if args[0] != "demo" {
 			return []any{nil}, sallyport.Errorf(sallyport.CodeNotFound, "there is no project %v", args[0]).WithHint("see sallyport project list")
 		}
 		return []any{project}, nil
-	}
-	s.on["Projects.Pushed"] = func(_ context.Context, args []any) ([]any, error) {
+	})
+	s.when("Projects.Pushed", func(_ context.Context, args []any) ([]any, error) {
 		return []any{[]sallyport.Push{{ID: "push-1", Ref: args[1].([]sallyport.RefUpdate)[0].Ref}}}, nil
-	}
-	asked := 0
-	s.on["Runs.Runs"] = func(context.Context, []any) ([]any, error) {
-		if asked++; asked == 1 {
+	})
+	var asked atomic.Int64
+	s.when("Runs.Runs", func(context.Context, []any) ([]any, error) {
+		if asked.Add(1) == 1 {
 			return []any{nil}, nil // not planned yet
 		}
 		return []any{[]sallyport.Run{
 			{ID: "run-2", Number: 8, Name: "lint", Status: sallyport.StatusCompleted, Conclusion: sallyport.Failure, Cause: "lint.yml:1:1: no jobs"},
 			{ID: "run-1", Number: 7, Name: "ci", Status: sallyport.StatusQueued}}}, nil
-	}
+	})
 	w := work{t, t.TempDir()}
 	w.must("init", "--quiet", "--initial-branch=main")
 	if err := os.WriteFile(filepath.Join(w.dir, "f"), []byte("x"), 0o644); err != nil {
@@ -85,8 +86,8 @@ func TestGit(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
-	if len(s.denied) != 0 {
-		t.Errorf("git's first question was recorded: %q", s.denied)
+	if len(s.denials()) != 0 {
+		t.Errorf("git's first question was recorded: %q", s.denials())
 	}
 	clone := work{t, t.TempDir()}
 	clone.must("clone", "--quiet", url("x:"+goodToken+"@"), ".")
@@ -100,18 +101,16 @@ func TestGit(t *testing.T) {
 			t.Errorf("%s: %v, no %q in\n%s", name, err, c.want, out)
 		}
 	}
-	if len(s.denied) == 0 || !strings.Contains(s.denied[0], "/demo.git/info/refs") {
-		t.Errorf("recorded %q", s.denied)
+	if len(s.denials()) == 0 || !strings.Contains(s.denials()[0], "/demo.git/info/refs") {
+		t.Errorf("recorded %q", s.denials())
 	}
 
-	s.mu.Lock()
-	s.on["Projects.Pushing"] = func(ctx context.Context, _ []any) ([]any, error) {
+	s.when("Projects.Pushing", func(ctx context.Context, _ []any) ([]any, error) {
 		if who := sallyport.PrincipalFrom(ctx); who.Name != "alice" {
 			t.Errorf("judged as %v", who)
 		}
 		return nil, sallyport.Errorf(sallyport.CodeDenied, "main is protected").WithHint("push a branch and propose it")
-	}
-	s.mu.Unlock()
+	})
 	w.must("commit", "--quiet", "--allow-empty", "-m", "two")
 	out, err = w.git("push", url("x:"+goodToken+"@"), "main")
 	for _, want := range []string{"remote: main is protected", "remote: push a branch and propose it", "[remote rejected] main -> main (main is protected)"} {
@@ -119,11 +118,9 @@ func TestGit(t *testing.T) {
 			t.Errorf("%v, no %q in\n%s", err, want, out)
 		}
 	}
-	s.mu.Lock()
-	s.on["Projects.Reading"] = func(context.Context, []any) ([]any, error) {
+	s.when("Projects.Reading", func(context.Context, []any) ([]any, error) {
 		return nil, sallyport.Errorf(sallyport.CodeDenied, "not for you")
-	}
-	s.mu.Unlock()
+	})
 	if out, err := clone.git("fetch"); err == nil || !strings.Contains(out, "remote: not for you") {
 		t.Errorf("fetch: %v\n%s", err, out)
 	}
@@ -148,10 +145,10 @@ func TestPushNotRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, func(c *api.Config) { c.Git = g })
-	s.on["Projects.Project"] = func(context.Context, []any) ([]any, error) { return []any{project}, nil }
-	s.on["Projects.Pushed"] = func(context.Context, []any) ([]any, error) {
+	s.when("Projects.Project", func(context.Context, []any) ([]any, error) { return []any{project}, nil })
+	s.when("Projects.Pushed", func(context.Context, []any) ([]any, error) {
 		return []any{nil}, sallyport.Errorf(sallyport.CodeUnavailable, "the disk is full")
-	}
+	})
 	w := work{t, t.TempDir()}
 	w.must("init", "--quiet", "--initial-branch=main")
 	w.must("commit", "--quiet", "--allow-empty", "-m", "one")

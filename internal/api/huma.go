@@ -59,12 +59,12 @@ func operation[In, Out any](s *server, c rpc.Call[In, Out], content string) huma
 	}
 	if content != "" {
 		op.Responses[strconv.Itoa(http.StatusOK)] = &huma.Response{
-			Description: "The content", Content: map[string]*huma.MediaType{content: {Schema: binary}}}
+			Description: "The content", Content: map[string]*huma.MediaType{content: {Schema: binary()}}}
 	}
 	return op
 }
 
-var binary = &huma.Schema{Type: "string", Format: "binary"}
+func binary() *huma.Schema { return &huma.Schema{Type: "string", Format: "binary"} }
 
 type body[T any] struct{ Body T }
 

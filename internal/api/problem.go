@@ -32,15 +32,15 @@ func statusOf(code sallyport.Code) int {
 	}
 }
 
-// problem turns an error into what is sent. What is our own fault is logged
-// here, once, under the id that the caller is told.
+// problem turns an error into what is sent. What is not the caller's fault is
+// logged here, once, under the id that the caller is told.
 func (s *server) problem(ctx context.Context, err error) *rpc.Problem {
 	if known := (*sallyport.Error)(nil); !errors.As(err, &known) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		err = sallyport.Errorf(sallyport.CodeUnavailable, "the request was given up").WithHint("try again")
 	}
 	p := rpc.NewProblem(err, statusOf(sallyport.ErrorCode(err)))
 	p.Request = requestID(ctx)
-	if p.Status >= 500 {
+	if p.Status >= 500 && ctx.Err() == nil { // else the caller is gone, which is no fault
 		s.Log.ErrorContext(ctx, "request failed", slog.String("request", p.Request), slog.Any("err", err))
 	}
 	return p

@@ -109,8 +109,6 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if in := s.admit(out, r); in != nil {
 		admitted = in
 		s.mux.ServeHTTP(out, in)
-	} else {
-		s.metrics.refused.Inc()
 	}
 }
 

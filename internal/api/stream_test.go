@@ -47,14 +47,12 @@ func TestBrokenStreams(t *testing.T) {
 				want, size = sallyport.CodeUnavailable, 1<<20 // its description comes first
 			}
 			bad := &broken{strings.NewReader(strings.Repeat("x", size)), make(chan struct{})}
-			s.mu.Lock()
-			s.on[name] = func(context.Context, []any) ([]any, error) {
+			s.when(name, func(context.Context, []any) ([]any, error) {
 				if name == "Yard.GetArtifact" {
 					return []any{sallyport.Artifact{Name: "x"}, bad}, nil
 				}
 				return []any{bad}, nil
-			}
-			s.mu.Unlock()
+			})
 			r, err := open()
 			if err == nil {
 				_, err = io.ReadAll(r)
@@ -73,9 +71,9 @@ func TestLargeStreams(t *testing.T) {
 	s := start(t)
 	lease := sallyport.LeaseRef{Job: "j", Token: "t"}
 	const size = 64 << 20
-	s.on["Yard.GetArtifact"] = func(context.Context, []any) ([]any, error) {
+	s.when("Yard.GetArtifact", func(context.Context, []any) ([]any, error) {
 		return []any{sallyport.Artifact{Name: "big"}, io.NopCloser(io.LimitReader(zeros{}, size))}, nil
-	}
+	})
 	a, r, err := s.client(t).Yard().GetArtifact(t.Context(), lease, "big")
 	if err != nil || a.Name != "big" {
 		t.Fatal(a, err)
@@ -110,9 +108,9 @@ func TestBrokenUpload(t *testing.T) {
 func TestLogConflict(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.on["Yard.AppendLog"] = func(context.Context, []any) ([]any, error) {
+	s.when("Yard.AppendLog", func(context.Context, []any) ([]any, error) {
 		return []any{int64(42)}, sallyport.Errorf(sallyport.CodeConflict, "the log ends at 42")
-	}
+	})
 	end, err := s.client(t).Yard().AppendLog(t.Context(), sallyport.LeaseRef{Job: "j", Token: "t"}, 100, []byte("x"))
 	if end != 42 || sallyport.ErrorCode(err) != sallyport.CodeConflict {
 		t.Errorf("AppendLog = %d, %v", end, err)
@@ -123,9 +121,7 @@ func TestLogEnd(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	for _, done := range []bool{true, false} {
-		s.mu.Lock()
-		s.on["Runs.Log"] = func(context.Context, []any) ([]any, error) { return []any{[]byte(nil), done}, nil }
-		s.mu.Unlock()
+		s.when("Runs.Log", func(context.Context, []any) ([]any, error) { return []any{[]byte(nil), done}, nil })
 		data, got, err := s.client(t).Services().Runs.Log(t.Context(), "j", 0, 0, time.Hour)
 		if len(data) != 0 || got != done || err != nil {
 			t.Errorf("Log = %q, %v, %v", data, got, err)
@@ -141,12 +137,12 @@ func TestLongPollIsCancelled(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	waiting, ended := make(chan struct{}), make(chan struct{})
-	s.on["Yard.Lease"] = func(ctx context.Context, _ []any) ([]any, error) {
+	s.when("Yard.Lease", func(ctx context.Context, _ []any) ([]any, error) {
 		close(waiting)
 		<-ctx.Done()
 		close(ended)
 		return []any{nil}, ctx.Err()
-	}
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error)
 	go func() {
@@ -171,7 +167,9 @@ func TestShutdownEndsLongPolls(t *testing.T) {
 		<-ctx.Done()
 		return []any{nil, nil}, ctx.Err()
 	}
-	s.on["Yard.Lease"], s.on["Runs.Log"], s.on["Runs.WaitChange"] = block, block, block
+	for _, name := range []string{"Yard.Lease", "Runs.Log", "Runs.WaitChange"} {
+		s.when(name, block)
+	}
 	client := s.client(t)
 	results := make(chan error, 3)
 	go func() {

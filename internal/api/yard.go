@@ -59,7 +59,7 @@ func (s *server) source() {
 func (s *server) putArtifact() {
 	op := operation(s, rpc.PutArtifact, "")
 	op.RequestBody = &huma.RequestBody{Required: true, Description: "A tar of the files",
-		Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: binary}}}
+		Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: binary()}}}
 	huma.Register(s.huma, op, func(ctx context.Context, in *upload) (*body[sallyport.Artifact], error) {
 		a, err := s.Yard.PutArtifact(ctx, in.Ref(), in.Name, &bounded{in.content, maxUpload})
 		if err != nil {

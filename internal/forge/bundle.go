@@ -42,7 +42,8 @@ func (g *Git) bundleDir() string { return filepath.Join(g.temp, "bundles") }
 // Bundle writes a tar of a bare repository that holds the commit and its
 // history, cut to depth commits where depth is not 0. The same commit gives the
 // same bytes. The files lie at the top of the tar: HEAD, config, objects, refs
-// and, where the history is cut, shallow.
+// and, where the history is cut, shallow. To keep the cut, fetch from it with
+// --update-shallow (or --depth): git leaves it out otherwise.
 func (g *Git) Bundle(ctx context.Context, p sallyport.ProjectID, id string, depth int, w io.Writer) error {
 	if err := checkCommit(id); err != nil {
 		return err

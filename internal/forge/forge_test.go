@@ -132,6 +132,22 @@ func TestNewWithoutGit(t *testing.T) {
 	}
 }
 
+func TestNewSweeps(t *testing.T) {
+	t.Parallel()
+	temp := t.TempDir()
+	for _, name := range []string{"push-1", "bundle-2/x", "bundles/a.tar", "other"} {
+		user{t, temp}.write(name, "x")
+	}
+	open(t, func(c *Config) { c.Temp = temp })
+	left, err := filepath.Glob(filepath.Join(temp, "*"))
+	if err != nil || len(left) != 3 || filepath.Base(left[2]) != "other" { // bundles and home are made anew
+		t.Errorf("left %q, %v", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(temp, "bundles", "a.tar")); err == nil {
+		t.Error("an old bundle was kept")
+	}
+}
+
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
@@ -409,6 +425,7 @@ func TestHostilePushes(t *testing.T) {
 		"many refs":          {many.String() + "0000", "more than 2000 refs"},
 		"large pack":         {command(zero+" "+id+" refs/heads/x"+caps) + "0000" + strings.Repeat("x", 2<<20), "more than 1 MiB"},
 		"junk pack":          {command(zero+" "+id+" refs/heads/x"+caps) + "0000PACKjunk", "unpack"},
+		"long list":          {strings.Repeat(command(zero+" "+id+" refs/heads/"+strings.Repeat("x", 60_000)), 80), "too long"},
 		"probe":              {"0000", ""},
 	} {
 		judged := len(h.judged)

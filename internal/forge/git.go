@@ -54,7 +54,8 @@ const (
 type Config struct {
 	// Dir holds one bare repository per project, ID.git.
 	Dir string
-	// Temp holds packs being received and kept bundles; default Dir/.tmp.
+	// Temp holds packs being received and kept bundles, on the file system of
+	// Dir and for this process alone; default Dir/.tmp.
 	Temp string
 	// MaxPack is the size in bytes of the largest push; default 512 MiB.
 	MaxPack int64
@@ -115,8 +116,7 @@ func New(ctx context.Context, c Config) (*Git, error) {
 		processes: make(chan struct{}, maxProcesses),
 		pushes:    make(chan struct{}, maxPushes),
 	}
-	// What an earlier process left half-done is of no use to this one.
-	if err := os.RemoveAll(temp); err != nil {
+	if err := sweep(temp); err != nil {
 		return nil, fmt.Errorf("clear temporary directory: %w", err)
 	}
 	for _, d := range []string{dir, g.home, g.bundleDir()} {
@@ -128,6 +128,26 @@ func New(ctx context.Context, c Config) (*Git, error) {
 		return nil, err
 	}
 	return g, nil
+}
+
+// sweep removes what an earlier process left half-done.
+func sweep(temp string) error {
+	entries, err := os.ReadDir(temp)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch kind, _, _ := strings.Cut(e.Name(), "-"); kind {
+		case "create", "bundle", "bundles", "push", "import":
+			if err := os.RemoveAll(filepath.Join(temp, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (g *Git) checkVersion(ctx context.Context) error {

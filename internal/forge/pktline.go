@@ -23,6 +23,8 @@ const (
 	maxRef = 512
 	// Lines that say where a shallow pusher's history ends.
 	maxShallow = 2000
+	// The whole command list, which is held in memory.
+	maxCommands = 4 << 20
 )
 
 // packet is one pkt-line. A flush, delimiter or response-end packet has no data
@@ -107,7 +109,9 @@ func readCommands(r io.Reader) (commands, error) {
 		if err != nil {
 			return c, err
 		}
-		c.raw = p.append(c.raw)
+		if c.raw = p.append(c.raw); len(c.raw) > maxCommands {
+			return c, errors.New("the list of commands is too long")
+		}
 		if p.kind == 0 {
 			return c, nil
 		}

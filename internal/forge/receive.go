@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/sallyport-ci/sallyport"
@@ -81,6 +82,10 @@ func (g *Git) spool(in io.Reader, none bool) (*os.File, error) {
 		return f, nil
 	}
 	n, err := io.Copy(f, io.LimitReader(in, g.maxPack+1))
+	if errors.Is(err, syscall.ENOSPC) {
+		return f, &sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the disk of the server is full",
+			Hint: "make room and push again; nothing was stored", Err: err}
+	}
 	if err != nil {
 		return f, fmt.Errorf("keep push: %w", err)
 	}
