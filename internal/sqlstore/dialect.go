@@ -17,9 +17,10 @@ type dialect struct {
 	// claimLabelled is workClaim with the condition that all labels of a row are
 	// among the JSON array $3; claimAny ignores labels.
 	claimLabelled, claimAny string
-	// prepares says that statements are to be prepared once per connection; a
-	// driver that keeps them itself does not need it.
-	prepares bool
+	// embedded says that the engine runs in this process: it always answers, so no
+	// context is watched, which costs more than a statement; a command costs no
+	// round trip; and the driver leaves it to us to keep prepared statements.
+	embedded bool
 	// classify tells what a driver's error means.
 	classify func(error) fault
 }

@@ -19,7 +19,7 @@ type session struct {
 
 func newSession(c *sql.Conn, d *dialect) *session {
 	s := &session{conn: c}
-	if d.prepares {
+	if d.embedded {
 		s.stmts = make(map[string]*sql.Stmt)
 	}
 	return s

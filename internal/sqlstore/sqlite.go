@@ -36,7 +36,7 @@ var sqliteDialect = &dialect{
 	tables:        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
 	claimLabelled: workClaim("NOT EXISTS (SELECT 1 FROM json_each(work.labels) AS l WHERE l.value NOT IN (SELECT value FROM json_each($3)))"),
 	claimAny:      workClaim(workAnyLabels),
-	prepares:      true,
+	embedded:      true,
 	classify:      classifySQLite,
 }
 

@@ -148,7 +148,7 @@ func (w *writer) save(ctx context.Context) (err error) {
 	switch {
 	case w.mark == markFresh:
 		return nil
-	case w.mark == markUsed && !w.s.d.prepares: // both in one round trip
+	case w.mark == markUsed && !w.s.d.embedded: // both in one round trip
 		_, err = w.conn.exec(ctx, release+"; "+savepoint)
 	default:
 		if w.mark == markUsed {
@@ -204,10 +204,11 @@ func (w *writer) begin(ctx context.Context) error {
 // batch runs the first turn and those that wait meanwhile in one transaction,
 // and tells all of them how it ended.
 func (w *writer) batch(ctx context.Context, first *turn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchLimit)
-	defer cancel()
-	if w.s.d.prepares {
-		ctx = context.WithoutCancel(ctx) // a driver in our own process; watching a context costs more than a statement
+	ctx = context.WithoutCancel(ctx) // what has begun is ended
+	if !w.s.d.embedded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, batchLimit)
+		defer cancel()
 	}
 	if err := w.begin(ctx); err != nil {
 		first.fate <- w.s.fail(err)
