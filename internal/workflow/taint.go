@@ -73,8 +73,7 @@ func taintBelow(key, parent string, v Value) Value {
 		}
 		out := newObject(len(v.obj.keys), v.obj.exact)
 		for _, e := range v.Entries() {
-			child := key
-			out.set(e.Key, taintBelow(foldCase(e.Key), child, e.Value))
+			out.set(e.Key, taintBelow(foldCase(e.Key), key, e.Value))
 		}
 		return Value{kind: KindObject, obj: out, tainted: v.tainted}
 	}
