@@ -71,7 +71,9 @@ func (r *Room) claim(c cgroups) error {
 	}
 	var dirs strings.Builder
 	for _, p := range c.parents() {
-		fmt.Fprintln(&dirs, filepath.Join(p, r.group))
+		dir := filepath.Join(p, r.group)
+		r.groups.dirs = append(r.groups.dirs, dir) // until findInit knows which they are
+		fmt.Fprintln(&dirs, dir)
 	}
 	if err := os.WriteFile(filepath.Join(home, groupsFile), []byte(dirs.String()), 0o600); err != nil {
 		return fmt.Errorf("note the room's cgroups: %w", err)

@@ -71,6 +71,12 @@ func New(c Config) (*Sandbox, error) {
 	if !filepath.IsAbs(c.StateDir) {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the sandbox's state directory %q is not an absolute path", c.StateDir)
 	}
+	for _, v := range hostViews {
+		if dir := filepath.Clean(c.StateDir); dir == v.Path || strings.HasPrefix(dir, v.Path+"/") {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "the state directory lies in %s, which rooms can see", v.Path).
+				WithHint("put the data directory elsewhere, for example under /var/lib")
+		}
+	}
 	s := &Sandbox{
 		stateDir: filepath.Clean(c.StateDir),
 		initExe:  c.InitExe,
@@ -327,7 +333,7 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 		}
 		s.log.ErrorContext(ctx, "room did not start", "room", spec.ID, "runtime", r.keeper.words(), "error", err)
 		return (&sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the room did not start on this host", Err: errors.New(r.keeper.words())}).
-			WithHint("the runner's log has the runtime's reason; 'sallyport doctor' looks at what the host allows")
+			WithHint("the runner's log has the runtime's reason")
 	}
 	if err := r.findInit(groups); err != nil {
 		return err
@@ -401,6 +407,7 @@ func (s *Sandbox) disk(ctx context.Context, r *Room) (disk, error) {
 	// Pages of a tmpfs are the room's memory. Half of it for the disk means that
 	// filling the disk ends as ENOSPC and not as the death of the job.
 	d.Bytes = min(d.Bytes, r.limits.MemoryBytes/2)
+	s.log.InfoContext(ctx, "room's disk is in memory", "room", r.id, "bytes", d.Bytes)
 	return d, nil
 }
 

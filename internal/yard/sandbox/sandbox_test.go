@@ -237,6 +237,11 @@ func TestNewRefuses(t *testing.T) {
 	if _, err := New(Config{StateDir: "relative"}); sallyport.ErrorCode(err) != sallyport.CodeInvalid {
 		t.Errorf("relative directory: got %v", err)
 	}
+	for _, dir := range []string{"/usr", "/opt/sallyport/data", "/etc/x/../sallyport"} {
+		if _, err := New(Config{StateDir: dir}); sallyport.ErrorCode(err) != sallyport.CodeInvalid {
+			t.Errorf("state in the rooms' view, %s: got %v", dir, err)
+		}
+	}
 	if _, err := New(Config{StateDir: t.TempDir(), Runtime: "/bin/true"}); sallyport.ErrorCode(err) != sallyport.CodeUnavailable {
 		t.Errorf("no runtime: got %v", err)
 	}
