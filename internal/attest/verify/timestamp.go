@@ -13,9 +13,9 @@ import (
 )
 
 // The wrapping of an RFC 3161 response is not signed, and the library that
-// verifies it is lenient about it. So the response is read a second time, by
-// encoding/asn1, which accepts one encoding only, and every unsigned field must
-// be what it has to be (RFC 3161 section 2.4.2, RFC 5652 section 5).
+// verifies it is lenient about it. So the response is read a second time, in its
+// one canonical encoding, and every unsigned field must be what it has to be
+// (RFC 3161 section 2.4.2, RFC 5652 section 5).
 
 type timestampResponse struct {
 	Status struct{ Status int }
@@ -61,6 +61,10 @@ func strictTimestamp(der []byte, authorities []root.TimestampingAuthority) error
 	malformed := denied("timestamp", "the timestamp's wrapping was altered")
 	var r timestampResponse
 	if rest, err := asn1.Unmarshal(der, &r); err != nil || len(rest) != 0 {
+		return malformed
+	}
+	// Unmarshal does not compare the length of an explicit tag with what is in it.
+	if again, err := asn1.Marshal(r); err != nil || !bytes.Equal(again, der) {
 		return malformed
 	}
 	d := r.Token.Data
