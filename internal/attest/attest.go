@@ -70,7 +70,7 @@ func (i Instance) Repository(project string) string {
 // Run names a run.
 func (i Instance) Run(id sallyport.RunID) string { return i.Issuer() + "/runs/" + escape(string(id)) }
 
-// Job names one attempt's job, the invocation of a provenance.
+// Job names a job of a run: the invocation of a provenance.
 func (i Instance) Job(run sallyport.RunID, job sallyport.JobID) string {
 	return i.Run(run) + "/jobs/" + escape(string(job))
 }

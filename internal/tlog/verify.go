@@ -71,8 +71,8 @@ type auditor struct {
 	dropped  int // problems beyond maxProblems
 
 	next    int64   // first record that no entry read so far commits to
-	cut     int64   // first record that the log has and the trail's end lacks; valid if isCut
-	isCut   bool    //
+	isCut   bool    // the log goes on where the trail ends
+	cut     int64   // first record that the trail lacks then
 	last    int64   // LogIndex of the last record seen
 	altered []int64 // first records of entries that are not as the tiles have them
 	moved   suspects
