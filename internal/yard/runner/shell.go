@@ -15,16 +15,26 @@ import (
 type shell struct {
 	argv      []string
 	extension string
+	shown     string // for people; the command itself if ""
+}
+
+// String returns the command as the log shows it.
+func (sh shell) String() string {
+	if sh.shown != "" {
+		return sh.shown
+	}
+	return strings.Join(sh.argv, " ")
 }
 
 // The shells that have a name ("jobs.<job_id>.steps[*].shell" of GitHub's
 // workflow syntax). The empty name is what runs when nothing is said.
 var shells = map[string]shell{
-	"":       {[]string{"bash", "-e", "{0}"}, ".sh"},
-	"bash":   {[]string{"bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "{0}"}, ".sh"},
-	"sh":     {[]string{"sh", "-e", "{0}"}, ".sh"},
-	"python": {[]string{"python", "{0}"}, ".py"},
-	"pwsh":   {[]string{"pwsh", "-command", ". '{0}'"}, ".ps1"},
+	"":     {argv: []string{"bash", "-e", "{0}"}, extension: ".sh"},
+	"bash": {argv: []string{"bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "{0}"}, extension: ".sh"},
+	"sh":   {argv: []string{"sh", "-e", "{0}"}, extension: ".sh"},
+	// Debian has no python by that name.
+	"python": {argv: []string{"sh", "-c", `command -v python >/dev/null && exec python "$0"; exec python3 "$0"`, "{0}"}, extension: ".py", shown: "python {0}"},
+	"pwsh":   {argv: []string{"pwsh", "-command", ". '{0}'"}, extension: ".ps1"},
 }
 
 // parseShell reads the value of a shell key.
@@ -41,7 +51,7 @@ func parseShell(text string) (shell, error) {
 	if err != nil {
 		return shell{}, err
 	}
-	return shell{argv, shells[path.Base(argv[0])].extension}, nil
+	return shell{argv: argv, extension: shells[path.Base(argv[0])].extension}, nil
 }
 
 // splitCommand splits a command at white space; double quotes keep it together.
@@ -94,7 +104,7 @@ func (s *step) runScript(ctx context.Context) error {
 			return err
 		}
 	}
-	sh, name, err := s.shell()
+	sh, err := s.shell()
 	if err != nil {
 		return err
 	}
@@ -111,7 +121,7 @@ func (s *step) runScript(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.announce(text, name)
+	s.announce(text, sh)
 	return s.exec(ctx, sh.command(script), dir)
 }
 
@@ -151,9 +161,8 @@ func (s *step) exec(ctx context.Context, argv []string, dir string) error {
 	return nil
 }
 
-// shell returns the step's shell and the name to show. Defaults of the workflow do not
-// reach into actions.
-func (s *step) shell() (shell, string, error) {
+// shell returns the step's shell. Defaults of the workflow do not reach into actions.
+func (s *step) shell() (shell, error) {
 	chain := []sallyport.Template{s.plan.Shell}
 	if !s.frame.composite {
 		chain = append(chain, s.job.plan.Defaults.Shell, s.job.lease.Plan.Defaults.Shell)
@@ -161,18 +170,16 @@ func (s *step) shell() (shell, string, error) {
 	for _, t := range chain {
 		text, tainted, err := s.frame.scope.Text(t)
 		if err != nil {
-			return shell{}, "", err
+			return shell{}, err
 		}
 		if tainted {
-			return shell{}, "", sallyport.Errorf(sallyport.CodeInvalid, "the shell must not depend on an untrusted value")
+			return shell{}, sallyport.Errorf(sallyport.CodeInvalid, "the shell must not depend on an untrusted value")
 		}
 		if text != "" {
-			sh, err := parseShell(text)
-			return sh, strings.Join(sh.argv, " "), err
+			return parseShell(text)
 		}
 	}
-	sh, err := parseShell("")
-	return sh, strings.Join(sh.argv, " "), err
+	return parseShell("")
 }
 
 // workingDirectory returns the absolute directory in which the step runs.
@@ -210,7 +217,7 @@ const (
 )
 
 // announce writes what runs to the log, as a group.
-func (s *step) announce(text, shellName string) {
+func (s *step) announce(text string, sh shell) {
 	first, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	s.out.print(sallyport.LogGroup, "Run "+first)
 	lines := strings.SplitAfterN(strings.TrimRight(text, "\n"), "\n", maxShown+1)
@@ -218,7 +225,7 @@ func (s *step) announce(text, shellName string) {
 		lines = append(lines[:maxShown], "…")
 	}
 	s.out.print(sallyport.LogCommand, strings.Join(lines, ""))
-	s.out.print(sallyport.LogCommand, "shell: "+shellName)
+	s.out.print(sallyport.LogCommand, "shell: "+sh.String())
 	s.announceVars("env", s.env.names, s.env.get)
 	s.out.print(sallyport.LogEndGroup, "")
 }

@@ -31,7 +31,7 @@ func TestSteps(t *testing.T) {
 		{name: "no pipefail by default", yaml: "- run: |\n    false | cat\n    echo yes", want: sallyport.Success, text: "yes\n"},
 		{name: "bash has pipefail", yaml: "- shell: bash\n  run: |\n    false | cat\n    echo no", want: sallyport.Failure, has: []string{"shell: bash --noprofile --norc -e -o pipefail {0}"}},
 		{name: "sh", yaml: "- shell: sh\n  run: echo $0 | grep -c 'sh$'", want: sallyport.Success, text: "1\n"},
-		{name: "python", yaml: "- shell: python\n  run: |\n    import sys\n    print(1+1)\n    print('err', file=sys.stderr)", want: sallyport.Success, has: []string{"1 |2", "1 |err"}},
+		{name: "python", yaml: "- shell: python\n  run: |\n    import sys\n    print(1+1)\n    print('err', file=sys.stderr)", want: sallyport.Success, has: []string{"1 |2", "1 |err", "shell: python {0}"}},
 		{name: "custom shell", yaml: "- shell: env X=y \"bash\" -e {0}\n  run: echo $X", want: sallyport.Success, text: "y\n"},
 		{name: "unknown shell", yaml: "- shell: cmd\n  run: echo", want: sallyport.Failure, has: []string{"not a shell of this runner"}},
 		{name: "shell that is not there", yaml: "- shell: no-such-shell {0}\n  run: echo", want: sallyport.Failure, has: []string{"no-such-shell"}},

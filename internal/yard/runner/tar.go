@@ -161,6 +161,9 @@ func (l *layout) pack(w io.Writer, dir string, files []string) error {
 }
 
 func (l *layout) packFile(out *tar.Writer, name, as string, left *int64) error {
+	if !fs.ValidPath(as) {
+		return errors.New("its name is not valid UTF-8")
+	}
 	f, info, err := openRegular(l.workRoot, name)
 	if err != nil {
 		return err
