@@ -212,14 +212,14 @@ func (y *fakeYard) Source(_ context.Context, _ sallyport.LeaseRef, depth int) (i
 }
 
 func (y *fakeYard) PutArtifact(_ context.Context, _ sallyport.LeaseRef, name string, content io.Reader) (sallyport.Artifact, error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if _, taken := y.artifacts[name]; taken { // without reading what was sent
+		return sallyport.Artifact{}, sallyport.Errorf(sallyport.CodeConflict, "the name %q is taken", name)
+	}
 	b, err := io.ReadAll(content)
 	if err != nil {
 		return sallyport.Artifact{}, err
-	}
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	if _, taken := y.artifacts[name]; taken {
-		return sallyport.Artifact{}, sallyport.Errorf(sallyport.CodeConflict, "the name %q is taken", name)
 	}
 	y.artifacts[name] = b
 	return sallyport.Artifact{ID: "artifact-" + sallyport.ArtifactID(name), Name: name, Digest: sallyport.DigestOf(b), Size: int64(len(b))}, nil

@@ -153,7 +153,11 @@ func (l *layout) pack(w io.Writer, dir string, files []string) error {
 	out := tar.NewWriter(w)
 	left := int64(maxArchiveBytes)
 	for _, name := range files {
-		if err := l.packFile(out, name, relativeTo(dir, name), &left); err != nil {
+		err := l.packFile(out, name, relativeTo(dir, name), &left)
+		if errors.Is(err, io.ErrClosedPipe) {
+			return err // whoever reads has given up and knows why
+		}
+		if err != nil {
 			return sallyport.Errorf(sallyport.CodeInvalid, "pack %.200q: %w", relativeTo(dir, name), err)
 		}
 	}
