@@ -44,13 +44,19 @@ func browser(t *testing.T, f *front) (context.Context, string) {
 	server.Config.BaseContext = func(net.Listener) context.Context { return base }
 	server.Start()
 	t.Cleanup(func() { stop(); server.Close() })
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
+	profile, err := os.MkdirTemp("", "sallyport-browser-") // the browser may still write into it when the test ends
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(profile) })
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.UserDataDir(profile),
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-sync", true),
 		chromedp.WindowSize(1280, 800), chromedp.WSURLReadTimeout(60*time.Second))
 	alloc, cancel := chromedp.NewExecAllocator(context.Background(), opts...)
 	t.Cleanup(cancel)
-	ctx, cancel := chromedp.NewContext(alloc)
+	// Events that this version of the driver does not know are no fault of the page.
+	ctx, cancel := chromedp.NewContext(alloc, chromedp.WithErrorf(func(string, ...any) {}))
 	t.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, 3*time.Minute)
 	t.Cleanup(cancel)
@@ -212,6 +218,28 @@ func TestLiveUpdatesInBrowser(t *testing.T) {
 		until(`document.querySelector('.why-cause')?.textContent === 'job test failed'`), until(`document.getElementById('status').textContent === 'The run has ended.'`))
 }
 
+// TestWithoutScriptInBrowser signs in, reads a log and cancels a run in a browser that runs no script.
+func TestWithoutScriptInBrowser(t *testing.T) {
+	f := newFront(t)
+	ctx, url := browser(t, f)
+	var heading, log string
+	run(t, ctx, emulation.SetScriptExecutionDisabled(true), network.ClearBrowserCookies(),
+		chromedp.Navigate(url+"/runs"), chromedp.Text("h1", &heading))
+	if heading != "Sign in" {
+		t.Errorf("without a session the page says %q", heading)
+	}
+	run(t, ctx, chromedp.Navigate(url+"/login?token=once"), chromedp.Click(".door button"), chromedp.WaitVisible(".tiles"),
+		chromedp.Navigate(url+"/runs/"+string(runFailed)+"/jobs/"+string(jobFailed)), chromedp.Text("#log", &log))
+	if !strings.Contains(log, "got total 90.00, want 81.00") || !strings.Contains(log, "go test") {
+		t.Errorf("the log reads %q", log)
+	}
+	shot(t, ctx, "job-noscript")
+	run(t, ctx, chromedp.Navigate(url+"/runs/"+string(runNow)), chromedp.Click(".head-act button"), chromedp.Text("#status", &heading))
+	if !strings.HasPrefix(heading, "Cancelling.") || !slices.Contains(f.done(), "Cancel "+string(runNow)) {
+		t.Errorf("after cancelling the page says %q, called %q", heading, f.done())
+	}
+}
+
 // shot keeps a picture of the page when they are asked for.
 func shot(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
@@ -220,7 +248,7 @@ func shot(t *testing.T, ctx context.Context, name string) {
 		return
 	}
 	var png []byte
-	run(t, ctx, settle(), chromedp.FullScreenshot(&png, 100))
+	run(t, ctx, chromedp.FullScreenshot(&png, 100))
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ type builder struct {
 	ID        string
 	BuildType string
 	Materials []material
+	Commits   []string // git commits among all materials
 }
 
 // material is one thing that the build took in.
@@ -50,6 +51,9 @@ func (e evidence) Verified() int {
 	}
 	return n
 }
+
+// NamesCommit reports whether the verified provenance names the run's commit as a source.
+func (e evidence) NamesCommit() bool { return slices.Contains(e.Builder.Commits, e.Run.Commit) }
 
 // evidence gathers the chain of an artifact and verifies every statement in it.
 func (s *server) evidence(ctx context.Context, p sallyport.Project, a sallyport.Artifact) evidence {
@@ -122,7 +126,13 @@ func readBuilder(predicate []byte) builder {
 		return builder{}
 	}
 	b := builder{ID: p.RunDetails.Builder.ID, BuildType: p.BuildDefinition.BuildType}
-	for _, d := range p.BuildDefinition.ResolvedDependencies[:min(len(p.BuildDefinition.ResolvedDependencies), maxMaterials)] {
+	for _, d := range p.BuildDefinition.ResolvedDependencies {
+		if c := d.Digest["gitCommit"]; c != "" {
+			b.Commits = append(b.Commits, c)
+		}
+		if len(b.Materials) == maxMaterials {
+			continue
+		}
 		m := material{URI: d.URI}
 		if m.URI == "" {
 			m.URI = d.Name
@@ -137,15 +147,18 @@ func readBuilder(predicate []byte) builder {
 
 // commands are lines to paste into a shell, with which a stranger checks the artifact.
 type commands struct {
+	Digest                      string
 	Download, Sallyport, Cosign string
 	Bundle                      sallyport.StatementID // the provenance's
 }
 
-// commands builds the lines; they are empty where there is no provenance to check.
+// commands builds the lines; where there is no provenance to check, the digest's alone.
 func (s *server) commands(ctx context.Context, p sallyport.Project, a sallyport.Artifact, e evidence) commands {
 	i := slices.IndexFunc(e.Statements, func(st statementView) bool { return st.PredicateType == sallyport.PredicateProvenance })
+	file, bundle := localName(a.Filename), localName(a.Name+".sigstore.json")
+	c := commands{Digest: shell("sha256sum", file)}
 	if i < 0 {
-		return commands{}
+		return c
 	}
 	st := e.Statements[i]
 	identity, issuer := st.Identity, ""
@@ -154,14 +167,12 @@ func (s *server) commands(ctx context.Context, p sallyport.Project, a sallyport.
 	} else if iss, id, err := s.Instance.Identity(ctx, p.Name, e.Run.Workflow, e.Run.Ref); err == nil {
 		identity, issuer = id, iss
 	}
-	file, bundle := localName(a.Filename), localName(a.Name+".sigstore.json")
-	return commands{
-		Bundle:    st.ID,
-		Download:  shell("sallyport", "artifacts", "download", string(a.Run), a.Name, "--out", "."),
-		Sallyport: shell("sallyport", "verify", file, "--bundle", bundle, "--trusted-root", "trusted_root.json", "--identity", identity, "--issuer", issuer),
-		Cosign: shell("cosign", "verify-blob-attestation", "--bundle", bundle, "--trusted-root", "trusted_root.json",
-			"--certificate-identity", identity, "--certificate-oidc-issuer", issuer, "--type", "slsaprovenance1", file),
-	}
+	c.Bundle = st.ID
+	c.Download = shell("sallyport", "artifacts", "download", string(a.Run), a.Name, "--out", ".")
+	c.Sallyport = shell("sallyport", "verify", file, "--bundle", bundle, "--trusted-root", "trusted_root.json", "--identity", identity, "--issuer", issuer)
+	c.Cosign = shell("cosign", "verify-blob-attestation", "--bundle", bundle, "--trusted-root", "trusted_root.json",
+		"--certificate-identity", identity, "--certificate-oidc-issuer", issuer, "--type", "slsaprovenance1", file)
+	return c
 }
 
 // localName keeps a file's name from being read as an option.

@@ -95,7 +95,7 @@ func (s *server) fillLog(r *http.Request, v *jobView) error {
 
 // number gives each line its number, and its step's name to the first of each step.
 func (v *jobView) number(lines []sallyport.LogLine) []logRow {
-	names := map[int]string{0: "Set up the room"}
+	names := map[int]string{0: "The room"}
 	for _, st := range v.Job.Steps {
 		names[st.Number] = st.Name
 	}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"math"
 	"os/exec"
 	"slices"
 	"strings"
@@ -201,4 +202,52 @@ func TestFormats(t *testing.T) {
 	if b := decisionBadge("maybe"); b.Text != "denied" {
 		t.Errorf("an unknown decision: %+v", b)
 	}
+}
+
+// TestContrast computes the contrast of text in both schemes (WCAG 2.2, 1.4.3: 4.5 to 1).
+func TestContrast(t *testing.T) {
+	t.Parallel()
+	css, err := staticFS.ReadFile("static/app.css")
+	if err != nil {
+		t.Fatal(err)
+	}
+	light, rest, _ := strings.Cut(string(css), "@media (prefers-color-scheme: dark)")
+	dark, _, _ := strings.Cut(rest, "*, ::before")
+	pairs := [][2]string{{"ink", "bg"}, {"ink", "surface"}, {"soft", "sunken"}, {"muted", "bg"}, {"muted", "surface"}, {"muted", "sunken"}, {"accent", "bg"}, {"accent", "accent-soft"}, {"accent-ink", "accent"},
+		{"ok", "ok-soft"}, {"bad", "bad-soft"}, {"busy", "busy-soft"}, {"wait", "wait-soft"}, {"warn", "warn-soft"}, {"off", "off-soft"}, {"bad", "surface"}, {"ink", "mark"}, {"ink", "mark-now"}}
+	for i := range 16 {
+		pairs = append(pairs, [2]string{fmt.Sprintf("c%d", i), "log-bg"})
+	}
+	for scheme, text := range map[string]string{"light": light, "dark": dark} {
+		for _, p := range pairs {
+			a, b := luminance(t, text, p[0]), luminance(t, text, p[1])
+			if ratio := (max(a, b) + 0.05) / (min(a, b) + 0.05); ratio < 4.5 {
+				t.Errorf("%s: %s on %s has a contrast of %.2f", scheme, p[0], p[1], ratio)
+			}
+		}
+	}
+}
+
+// luminance is the relative luminance of a colour variable.
+func luminance(t *testing.T, css, name string) float64 {
+	t.Helper()
+	var rgb [3]int
+	i := strings.Index(css, "--"+name+": #")
+	if i < 0 {
+		t.Fatalf("no colour %s", name)
+	}
+	if _, err := fmt.Sscanf(css[i+len(name)+5:][:6], "%02x%02x%02x", &rgb[0], &rgb[1], &rgb[2]); err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+		c := float64(rgb[i]) / 255
+		if c <= 0.04045 {
+			c /= 12.92
+		} else {
+			c = math.Pow((c+0.055)/1.055, 2.4)
+		}
+		sum += weight * c
+	}
+	return sum
 }

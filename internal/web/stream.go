@@ -23,6 +23,9 @@ const (
 	heartbeat = 15 * time.Second
 	// frameTimeout is how long a browser may take to accept one frame.
 	frameTimeout = 30 * time.Second
+	// streamLife ends a stream now and then; the browser comes again by itself, and is
+	// asked anew who it is: a session that was revoked sees nothing for longer.
+	streamLife = 15 * time.Minute
 	// logWait is how long one read of a log waits for more.
 	logWait = 10 * time.Second
 )
@@ -130,9 +133,13 @@ func (s *server) runEvents(w http.ResponseWriter, r *http.Request) error {
 func (st *stream) pump(ctx context.Context, frames <-chan frame) error {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
+	end := time.NewTimer(streamLife)
+	defer end.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			return nil
+		case <-end.C:
 			return nil
 		case <-beat.C:
 			if err := st.send(frame{}); err != nil {

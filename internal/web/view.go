@@ -129,6 +129,7 @@ func (s *server) funcs() template.FuncMap {
 		"plural":    plural,
 		"dur":       formatDuration,
 		"list":      func(items ...any) []any { return items },
+		"shell":     shell,
 		"sgr":       ansiSegments,
 	}
 }

@@ -75,7 +75,7 @@ var pages = []struct {
 	{"job", "/runs/" + string(runFailed) + "/jobs/" + string(jobFailed), []string{`id="L1"`, `class="f2">ok</span>`, "/log?download=1", "Upload coverage", "Not enforced: disk"}},
 	{"job-live", "/runs/" + string(runNow) + "/jobs/" + string(jobLive), []string{"log/events", "shop/internal/search"}},
 	{"job-big", "/runs/" + string(runPassed) + "/jobs/" + string(jobBig), []string{`rel="next"`, "Next lines", "?offset="}},
-	{"artifact", "/artifacts/" + string(id[string]("a100", 1)), []string{"Verified just now:", "3 of 3 statements", "cosign verify-blob-attestation --bundle shop.sigstore.json --trusted-root trusted_root.json --certificate-identity " + strings.ReplaceAll(sampleIdentity, "+", "&#43;"), "sallyport verify shop", "https://ci.example.org/builders/standard", "Who says so", "rolled back"}},
+	{"artifact", "/artifacts/" + string(id[string]("a100", 1)), []string{"Verified just now:", "3 of 3 statements", "cosign verify-blob-attestation --bundle shop.sigstore.json --trusted-root trusted_root.json --certificate-identity " + strings.ReplaceAll(sampleIdentity, "+", "&#43;"), "sallyport verify shop", "https://ci.example.org/builders/standard", "names it as the source", "sha256sum shop", "Who says so", "rolled back"}},
 	{"artifact-tampered", "/artifacts/" + string(id[string]("a100", 3)), []string{"No verified provenance.", "not verified", "the bytes are not those"}},
 	{"deployments", "/deployments", []string{"http://127.0.0.1:9100", "3 errors in a row", "rolled back", "refused", "Roll back", `name="reason"`, "unhealthy", `width="90"`}},
 	{"environment", "/projects/shop/environments/production", []string{"#15", "superseded", "48210"}},
