@@ -166,9 +166,9 @@ func testExec(t *testing.T, s *suite) {
 	var out bytes.Buffer
 	res, err := r.Exec(context.Background(), sallyport.ExecSpec{
 		Argv: []string{"sh", "-c", `pwd; echo "$A"`}, Dir: "/var/tmp", Stdout: &out,
-		Env: append([]sallyport.EnvVar{{Name: "A", Value: "x\ny = $HOME"}}, env...),
+		Env: append([]sallyport.EnvVar{{Name: "A", Value: "x\ny = $HOME \xff"}}, env...),
 	})
-	if err != nil || res.ExitCode != 0 || out.String() != "/var/tmp\nx\ny = $HOME\n" {
+	if err != nil || res.ExitCode != 0 || out.String() != "/var/tmp\nx\ny = $HOME \xff\n" {
 		t.Errorf("directory and environment: got %q, %+v, %v", out.String(), res, err)
 	}
 }

@@ -75,17 +75,19 @@ func (r *Room) Exec(ctx context.Context, spec sallyport.ExecSpec) (sallyport.Exe
 
 // execRequest checks what does not depend on the room.
 func execRequest(spec sallyport.ExecSpec) (request, error) {
-	req := request{Op: opExec, Argv: spec.Argv, Dir: spec.Dir, Env: make([]string, 0, len(spec.Env))}
+	req := request{Op: opExec, Argv: spec.Argv, Env: make(byteList, 0, len(spec.Env))}
+	dir := spec.Dir
 	if len(spec.Argv) == 0 || spec.Argv[0] == "" {
 		return req, sallyport.Errorf(sallyport.CodeInvalid, "there is no command to run")
 	}
-	if req.Dir == "" {
-		req.Dir = "/"
+	if dir == "" {
+		dir = "/"
 	}
 	// /proc holds paths that lead to other processes' files.
-	if !path.IsAbs(req.Dir) || path.Clean(req.Dir) == "/proc" || strings.HasPrefix(path.Clean(req.Dir), "/proc/") {
-		return req, sallyport.Errorf(sallyport.CodeInvalid, "working directory %q is not an absolute path outside /proc", req.Dir)
+	if !path.IsAbs(dir) || strings.ContainsRune(dir, 0) || path.Clean(dir) == "/proc" || strings.HasPrefix(path.Clean(dir), "/proc/") {
+		return req, sallyport.Errorf(sallyport.CodeInvalid, "working directory %q is not an absolute path outside /proc", dir)
 	}
+	req.Dir = []byte(dir)
 	size := 0
 	for _, s := range spec.Argv {
 		size += len(s)

@@ -59,7 +59,7 @@ func roomInit() error {
 	os.Clearenv()
 	keepSignals()
 
-	in := &roomsInit{null: null, children: make(map[int]chan<- syscall.WaitStatus), death: make(chan struct{})}
+	in := &pidOne{null: null, children: make(map[int]chan<- syscall.WaitStatus), death: make(chan struct{})}
 	if f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY, 0); err == nil {
 		in.oom = f
 	}
@@ -98,8 +98,8 @@ func keepSignals() {
 	}
 }
 
-// roomsInit is the state of pid 1.
-type roomsInit struct {
+// pidOne is the state of pid 1.
+type pidOne struct {
 	null *os.File
 	oom  *os.File // nil when there is no such file
 
@@ -109,7 +109,7 @@ type roomsInit struct {
 }
 
 // nextDeath returns a channel that is closed when the next child is reaped.
-func (in *roomsInit) nextDeath() <-chan struct{} {
+func (in *pidOne) nextDeath() <-chan struct{} {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.death
@@ -117,7 +117,7 @@ func (in *roomsInit) nextDeath() <-chan struct{} {
 
 // reap waits for every child of pid 1, orphans included, and tells those who
 // wait for one.
-func (in *roomsInit) reap() {
+func (in *pidOne) reap() {
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, syscall.SIGCHLD)
 	for {
@@ -148,19 +148,20 @@ func (in *roomsInit) reap() {
 }
 
 // fork starts a step in a session and process group of its own.
-func (in *roomsInit) fork(req request, std [3]*os.File) (pid int, ended <-chan syscall.WaitStatus, err error) {
+func (in *pidOne) fork(req request, std [3]*os.File) (pid int, ended <-chan syscall.WaitStatus, err error) {
 	if len(req.Argv) == 0 {
 		return 0, nil, errors.New("no command")
 	}
-	if fi, err := os.Stat(req.Dir); err != nil || !fi.IsDir() {
-		return 0, nil, fmt.Errorf("working directory %s: no such directory", req.Dir)
+	dir := string(req.Dir)
+	if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
+		return 0, nil, fmt.Errorf("working directory %s: no such directory", dir)
 	}
-	exe, err := lookPath(req.Argv[0], req.Dir, req.Env)
+	exe, err := lookPath(req.Argv[0], dir, req.Env)
 	if err != nil {
 		return 0, nil, err
 	}
 	attr := &syscall.ProcAttr{
-		Dir:   req.Dir,
+		Dir:   dir,
 		Env:   req.Env,
 		Files: []uintptr{std[0].Fd(), std[1].Fd(), std[2].Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
@@ -179,14 +180,14 @@ func (in *roomsInit) fork(req request, std [3]*os.File) (pid int, ended <-chan s
 }
 
 // badness sets our own oom_score_adj, which a child inherits.
-func (in *roomsInit) badness(adj string) {
+func (in *pidOne) badness(adj string) {
 	if in.oom != nil {
 		_, _ = in.oom.WriteAt([]byte(adj), 0) // best effort: without it init is merely as likely a victim as a step
 	}
 }
 
 // talk serves one request.
-func (in *roomsInit) talk(c *net.UnixConn) {
+func (in *pidOne) talk(c *net.UnixConn) {
 	defer c.Close()
 	body, files, err := readFrame(c, maxRequest)
 	if err != nil {
@@ -209,7 +210,7 @@ func (in *roomsInit) talk(c *net.UnixConn) {
 	}
 }
 
-func (in *roomsInit) exec(c *net.UnixConn, req request, files []*os.File) {
+func (in *pidOne) exec(c *net.UnixConn, req request, files []*os.File) {
 	std, rest := [3]*os.File{in.null, in.null, in.null}, files
 	for i, attached := range req.Std {
 		if attached && len(rest) > 0 {
@@ -244,7 +245,7 @@ const reapTimeout = time.Second
 
 // awaitGroup waits until a process group has no member, or until a while after
 // it was killed.
-func (in *roomsInit) awaitGroup(pgid int, killed <-chan struct{}) {
+func (in *pidOne) awaitGroup(pgid int, killed <-chan struct{}) {
 	var timeout <-chan time.Time
 	for {
 		death := in.nextDeath()

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -202,5 +201,3 @@ func memFile(v any) (*os.File, error) {
 	}
 	return f, nil
 }
-
-var errNoRoot = errors.New("not root in a user namespace of its own")

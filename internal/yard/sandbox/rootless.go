@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -142,6 +143,8 @@ func (m userMaps) write(pid int) error {
 	}
 	return nil
 }
+
+var errNoRoot = errors.New("not root in a user namespace of its own")
 
 // awaitRoot waits until the ids of our user namespace are mapped and makes us its
 // root: a process started before the mapping has to be executed anew for that.

@@ -260,6 +260,11 @@ func (s *Sandbox) Prepare(ctx context.Context, spec sallyport.RoomSpec) (sallypo
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
+	if s.rootless {
+		if err := userNamespacesAllowed(os.DirFS("/")); err != nil {
+			return nil, err
+		}
+	}
 	groups, err := findCgroups()
 	if err != nil {
 		return nil, err

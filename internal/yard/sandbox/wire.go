@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,13 +43,47 @@ const (
 // request is what the host asks of init.
 type request struct {
 	Op   string   `json:"op"`
-	Argv []string `json:"argv,omitempty"`
-	Env  []string `json:"env,omitempty"`
-	Dir  string   `json:"dir,omitempty"`
+	Argv byteList `json:"argv,omitempty"`
+	Env  byteList `json:"env,omitempty"`
+	Dir  []byte   `json:"dir,omitempty"`
 	// Std tells which of stdin, stdout, stderr are attached to the frame, in
 	// that order; the others are the room's /dev/null.
 	Std  [3]bool `json:"std"`
 	Port int     `json:"port,omitempty"`
+}
+
+// byteList is a list of strings without NUL bytes that need not be UTF-8, as
+// arguments and environments are. JSON would change them: it goes as base64 of the
+// strings, each ended by a NUL.
+type byteList []string
+
+// MarshalJSON implements json.Marshaler.
+func (l byteList) MarshalJSON() ([]byte, error) {
+	size := 0
+	for _, s := range l {
+		size += len(s) + 1
+	}
+	b := make([]byte, 0, size)
+	for _, s := range l {
+		b = append(append(b, s...), 0)
+	}
+	return json.Marshal(b)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *byteList) UnmarshalJSON(text []byte) error {
+	var b []byte
+	if err := json.Unmarshal(text, &b); err != nil {
+		return err
+	}
+	for len(b) > 0 {
+		s, rest, ended := bytes.Cut(b, []byte{0})
+		if !ended {
+			return errors.New("list does not end with NUL")
+		}
+		*l, b = append(*l, string(s)), rest
+	}
+	return nil
 }
 
 // answer is init's word about a request.

@@ -2,8 +2,10 @@ package sandbox
 
 import (
 	"bytes"
+	"encoding/json"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +53,24 @@ func TestFrames(t *testing.T) {
 	}
 	if err := writeFrame(a, request{Argv: []string{strings.Repeat("x", maxRequest)}}); err == nil {
 		t.Error("a frame over the limit was written")
+	}
+}
+
+func TestByteList(t *testing.T) {
+	t.Parallel()
+	for _, want := range []byteList{nil, {"a"}, {"a", "", "b=c"}, {"\xff\xfe not UTF-8 \n", "é"}} {
+		b, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got byteList
+		if err := json.Unmarshal(b, &got); err != nil || !slices.Equal(got, want) {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+	}
+	var got byteList
+	if err := json.Unmarshal([]byte(`"YQ=="`), &got); err == nil {
+		t.Errorf("got %q from a list without an end", got)
 	}
 }
 
