@@ -30,7 +30,9 @@ type layout struct {
 	viewMap, bindMap int // user namespaces of an idRange; -1 without root
 }
 
-// bind is a sallyport.Bind whose source was looked at.
+// bind is a sallyport.Bind whose source was looked at. A writable one needs a
+// source that no other user of the host can reach: the room's root is the runner's
+// user there and may leave programs with the setuid bit.
 type bind struct {
 	Source, Target string
 	ReadOnly, Dir  bool
@@ -138,11 +140,16 @@ func (l *layout) cloneBinds() ([]*tree, error) {
 		if b.ReadOnly {
 			attrs |= unix.MOUNT_ATTR_RDONLY
 		}
-		if err := t.set(attrs, l.bindMap, false); err != nil {
-			if errors.Is(err, unix.EINVAL) {
-				return nil, sallyport.Errorf(sallyport.CodeUnavailable, "the file system of a directory for the room cannot map user ids").
-					WithHint("put the data directory on ext4, xfs, btrfs or tmpfs, on Linux 5.19 or later")
-			}
+		err = t.set(attrs, l.bindMap, false)
+		if errors.Is(err, unix.EINVAL) && b.ReadOnly {
+			// What cannot be mapped is a stranger's, and readable if it is for everybody.
+			err = t.set(attrs, -1, false)
+		}
+		if errors.Is(err, unix.EINVAL) {
+			return nil, sallyport.Errorf(sallyport.CodeUnavailable, "the file system of a directory for the room cannot map user ids").
+				WithHint("put the data directory on ext4, xfs, btrfs or tmpfs, on Linux 5.19 or later")
+		}
+		if err != nil {
 			return nil, err
 		}
 		trees[i] = t
