@@ -201,6 +201,11 @@ func TestLiveUpdatesInBrowser(t *testing.T) {
 		l.data = append(l.data, encode(sallyport.LogLine{Step: 2, Text: "a line that came later"})...)
 	})
 	run(t, ctx, until(`document.querySelector('.log').textContent.includes('a line that came later')`))
+	f.change(func() { // the runner died, and another one begins anew
+		f.jobs[runNow][2].Attempt = 2
+		f.logs[jobLive].data = encode(sallyport.LogLine{Text: "the second attempt"})
+	})
+	run(t, ctx, until(`document.querySelector('.log-count')?.textContent === '1 lines …' && document.querySelector('.log').textContent.includes('the second attempt')`))
 	f.change(func() {
 		f.logs[jobLive].done = true
 		j := &f.jobs[runNow][2]
@@ -208,7 +213,7 @@ func TestLiveUpdatesInBrowser(t *testing.T) {
 		j.Steps[1].Status, j.Steps[1].Outcome, j.Steps[1].Conclusion = sallyport.StatusCompleted, sallyport.Failure, sallyport.Failure
 	})
 	run(t, ctx, until(`document.querySelector('.job-head .badge').textContent.trim() === 'failed'`),
-		until(`document.querySelector('[data-step="2"]').dataset.state === 'failed'`), until(`document.querySelector('.log-count').textContent === '6 lines'`))
+		until(`document.querySelector('[data-step="2"]').dataset.state === 'failed'`), until(`document.querySelector('.log-count').textContent === '1 lines'`))
 
 	run(t, ctx, chromedp.Navigate(url+"/runs/"+string(runNow)), until(`document.querySelector('.page-head .badge').textContent.trim() === 'running'`))
 	f.change(func() {

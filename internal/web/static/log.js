@@ -151,6 +151,9 @@ class Viewer {
 
   // readSteps takes the names and states of the steps from the list beside the log.
   readSteps() {
+    const attempt = Number(document.getElementById('steps')?.dataset.attempt);
+    if (this.attempt > 0 && attempt > this.attempt) location.reload(); // another attempt has another log
+    this.attempt = attempt;
     this.names = new Map([[0, { name: 'The room', state: '' }]]);
     for (const li of document.querySelectorAll('[data-step]')) {
       this.names.set(Number(li.dataset.step), { name: li.querySelector('.step-name').textContent, state: li.dataset.state, tone: li.dataset.tone, took: li.querySelector('.took')?.textContent });
