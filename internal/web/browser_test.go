@@ -85,9 +85,16 @@ func run(t *testing.T, ctx context.Context, actions ...chromedp.Action) {
 	}
 }
 
-// until waits for a condition on the page.
+// until waits for a condition on the page, also across one that loads itself again.
 func until(expression string) chromedp.Action {
-	return chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(30*time.Second))
+	return chromedp.ActionFunc(func(ctx context.Context) error {
+		for {
+			err := chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(30*time.Second)).Do(ctx)
+			if err == nil || !strings.Contains(err.Error(), "navigated") && !strings.Contains(err.Error(), "context") || ctx.Err() != nil {
+				return err
+			}
+		}
+	})
 }
 
 func evaluate[T any](t *testing.T, ctx context.Context, expression string) T {
@@ -239,7 +246,7 @@ func TestWithoutScriptInBrowser(t *testing.T) {
 		t.Errorf("the log reads %q", log)
 	}
 	shot(t, ctx, "job-noscript")
-	run(t, ctx, chromedp.Navigate(url+"/runs/"+string(runNow)), chromedp.Click(".head-act button"), chromedp.Text("#status", &heading))
+	run(t, ctx, chromedp.Navigate(url+"/runs/"+string(runNow)), chromedp.Click(".head-act button"), chromedp.WaitVisible(".note:not(.empty)"), chromedp.Text("#status", &heading))
 	if !strings.HasPrefix(heading, "Cancelling.") || !slices.Contains(f.done(), "Cancel "+string(runNow)) {
 		t.Errorf("after cancelling the page says %q, called %q", heading, f.done())
 	}
