@@ -26,6 +26,7 @@ import (
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/api"
 	"github.com/sallyport-ci/sallyport/internal/engine"
+	"github.com/sallyport-ci/sallyport/internal/tlog"
 	"github.com/sallyport-ci/sallyport/internal/web"
 )
 
@@ -65,6 +66,7 @@ func Up(ctx context.Context, c Config, ready func(context.Context, Info) error) 
 	if err := c.check(); err != nil {
 		return err
 	}
+	tlog.RouteLibraryLog(c.Log)
 	listener, err := listen(c)
 	if err != nil {
 		return err
