@@ -41,7 +41,7 @@ cosign: ## Build the pinned cosign that the conformance tests use into bin/
 check: ## Formatting, vet, staticcheck, govulncheck, layers
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'run gofmt -w on these files'; exit 1; }
 	$(GO) vet $(PKGS)
-	$(GO) run honnef.co/go/tools/cmd/staticcheck@2026.1 $(PKGS)
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 $(PKGS)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.8.0 $(PKGS)
 	$(GO) test -run TestLayers .
 

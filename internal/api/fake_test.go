@@ -34,7 +34,6 @@ type fake struct {
 	denied  []string
 	err     error
 	on      map[string]func(ctx context.Context, args []any) ([]any, error) // replaces what is made up
-	git     api.Git
 }
 
 func (f *fake) note(ctx context.Context, name string, args ...any) ([]any, bool, error) {

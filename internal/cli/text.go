@@ -89,6 +89,4 @@ func size(n int64) string {
 	}
 }
 
-func short(id string) string { return id[:min(len(id), 13)] }
-
 func commit(id string) string { return id[:min(len(id), 10)] }

@@ -12,7 +12,7 @@ import (
 type artifacts struct{ e *Engine }
 
 func (s artifacts) Artifacts(ctx context.Context, id sallyport.RunID) ([]sallyport.Artifact, error) {
-	if _, err := (runs{s.e}).run(ctx, actRead, id); err != nil {
+	if _, err := runs(s).run(ctx, actRead, id); err != nil {
 		return nil, err
 	}
 	var out []sallyport.Artifact
@@ -32,7 +32,7 @@ func (s artifacts) Artifact(ctx context.Context, id sallyport.ArtifactID) (sally
 }
 
 func (s artifacts) FindArtifact(ctx context.Context, run sallyport.RunID, name string) (sallyport.Artifact, error) {
-	if _, err := (runs{s.e}).run(ctx, actRead, run); err != nil {
+	if _, err := runs(s).run(ctx, actRead, run); err != nil {
 		return sallyport.Artifact{}, err
 	}
 	var a sallyport.Artifact

@@ -498,7 +498,9 @@ func testTokens(t *testing.T, s sallyport.Store) {
 		if err != nil {
 			return err
 		}
-		got, err = tx.Tokens().ByHash(want.Kind, want.Hash)
+		if got, err = tx.Tokens().ByHash(want.Kind, want.Hash); err != nil {
+			return err
+		}
 		wantEqual(t, "by hash", got, want)
 		_, missed := tx.Tokens().ByHash("other", want.Hash)
 		wantErr(t, "of another kind", missed, sallyport.CodeNotFound)

@@ -130,7 +130,6 @@ type fakeYard struct {
 	beatErr   error
 	beats     int
 	result    chan sallyport.JobResult
-	onLog     func(y *fakeYard) // called with mu held after each append
 	appendErr func(n int) error // for the nth append
 	appends   int
 	seen      map[string]chan struct{} // closed when the log holds the key
