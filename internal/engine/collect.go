@@ -26,6 +26,9 @@ func (e *Engine) collect(ctx context.Context, w sallyport.Work) error {
 	if in.job.Status == sallyport.StatusCompleted {
 		return e.finish(ctx, w, func(*change) error { return nil })
 	}
+	if _, err := e.logs.Size(ctx, attemptLog(in.job)); err != nil { // makes the log durable before the job counts as done
+		return err
+	}
 	statements, err := e.attestArtifacts(ctx, in)
 	if err != nil {
 		return err

@@ -501,11 +501,7 @@ func (e *Engine) enterGroup(c *change, scope *workflow.Scope, r *sallyport.Run, 
 	if plan.Concurrency == nil {
 		return nil
 	}
-	group, _, err := scope.Text(plan.Concurrency.Group)
-	if err != nil {
-		return err
-	}
-	cancel, err := scope.Bool(plan.Concurrency.CancelInProgress, false)
+	group, cancel, err := scope.Concurrency(plan.Concurrency)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ const (
 	stageLease    = 10 * time.Second // after a crash the work waits this long
 	stageAttempts = 5
 	idleSweep     = 5 * time.Second // how late a lost signal is made good
+	maxPause      = 30 * time.Second
 )
 
 // work serves one stage until ctx ends.
@@ -119,6 +120,7 @@ func (e *Engine) claim(ctx context.Context, queue string) (*sallyport.Work, time
 // do runs one piece of work under its lease, and tries again or gives up.
 func (e *Engine) do(ctx context.Context, s stage, w sallyport.Work) {
 	log := e.log.With("queue", s.queue, "subject", w.Subject, "attempt", w.Attempt)
+	shutdown := ctx.Done()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	kept := make(chan struct{})
@@ -133,6 +135,8 @@ func (e *Engine) do(ctx context.Context, s stage, w sallyport.Work) {
 	switch {
 	case err == nil:
 		return
+	case ended(shutdown): // whoever runs the river next goes on with it
+		e.giveBackWork(ctx, w, e.now(), "interrupted")
 	case w.Attempt >= max(1, w.MaxAttempts) || permanent(err):
 		log.ErrorContext(ctx, "stage gave up", "error", err)
 		if err := s.giveUp(ctx, w, err); err != nil {
@@ -140,11 +144,25 @@ func (e *Engine) do(ctx context.Context, s stage, w sallyport.Work) {
 		}
 	default:
 		log.WarnContext(ctx, "stage will be tried again", "error", err)
-		at := e.now().Add(time.Duration(w.Attempt*w.Attempt) * 200 * time.Millisecond)
-		err := e.store.Update(ctx, func(tx sallyport.Tx) error { return tx.Work().Retry(w.ID, w.Token, at, err.Error()) })
-		if err != nil && sallyport.ErrorCode(err) != sallyport.CodeConflict {
-			log.ErrorContext(ctx, "retry was not recorded", "error", err)
-		}
+		pause := min(time.Duration(w.Attempt*w.Attempt)*200*time.Millisecond, maxPause)
+		e.giveBackWork(ctx, w, e.now().Add(pause), clip(err.Error(), 1000))
+	}
+}
+
+// giveBackWork ends the lease; the work is done again from at on.
+func (e *Engine) giveBackWork(ctx context.Context, w sallyport.Work, at time.Time, why string) {
+	err := e.store.Update(ctx, func(tx sallyport.Tx) error { return tx.Work().Retry(w.ID, w.Token, at, why) })
+	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeConflict { // the lease ran out: it is back already
+		e.log.ErrorContext(ctx, "work was not given back", "queue", w.Queue, "subject", w.Subject, "error", err)
+	}
+}
+
+func ended(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
 	}
 }
 
