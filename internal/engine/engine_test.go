@@ -356,6 +356,23 @@ func TestInvalidWorkflowIsSeen(t *testing.T) {
 	}
 }
 
+// A run is called by its run-name, else by what was pushed.
+func TestTitle(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for _, c := range []struct{ workflow, want string }{
+		{head + "  a:\n" + step("a"), "change main"},
+		{"run-name: Ship ${{ github.ref_name }}\n" + head + "  a:\n" + step("a"), "Ship main"},
+		{"on: push\njobs: nothing\n", "change main"},
+	} {
+		r, _, err := h.s.Runs.Run(h.admin, h.run(c.workflow))
+		check(t, err)
+		if r.Title != c.want {
+			t.Errorf("%q: got title %q, want %q", c.workflow, r.Title, c.want)
+		}
+	}
+}
+
 // A runner that dies leaves its job to be tried again, not more than twice,
 // and what it still sends is refused.
 func TestLostRunner(t *testing.T) {

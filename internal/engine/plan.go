@@ -290,7 +290,7 @@ func (e *Engine) startRun(c *change, p sallyport.Project, push sallyport.Push, p
 	if err != nil {
 		return r, err
 	}
-	r.Title = r.Name
+	r.Title = title(push, r.Name)
 	if !pl.Plan.RunName.IsZero() {
 		if text, _, err := scope.Text(pl.Plan.RunName); err == nil && strings.TrimSpace(text) != "" {
 			r.Title = clip(text, maxSummary)
@@ -330,6 +330,27 @@ func (e *Engine) startRun(c *change, p sallyport.Project, push sallyport.Push, p
 	return c.Runs().Get(r.ID)
 }
 
+// title is what people call a run without a run-name: the first line of the
+// commit's message or the pull request's title. Both are foreign text.
+func title(push sallyport.Push, fallback string) string {
+	var v struct {
+		PullRequest struct {
+			Title string `json:"title"`
+		} `json:"pull_request"`
+		HeadCommit struct {
+			Message string `json:"message"`
+		} `json:"head_commit"`
+	}
+	_ = json.Unmarshal(push.Payload, &v) // a payload of another shape has neither
+	for _, text := range []string{v.PullRequest.Title, v.HeadCommit.Message} {
+		line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+		if line = strings.TrimSpace(line); line != "" {
+			return clip(line, maxSummary)
+		}
+	}
+	return fallback
+}
+
 // invalidRun records a workflow that could not be compiled as a run that failed.
 func invalidRun(c *change, p sallyport.Project, push sallyport.Push, pl Planned) (sallyport.Run, error) {
 	r, err := newRun(c, p, push, pl.Path)
@@ -340,7 +361,7 @@ func invalidRun(c *change, p sallyport.Project, push sallyport.Push, pl Planned)
 	if err != nil {
 		return r, err
 	}
-	r.Title, r.PlanDigest = pl.Path, digest
+	r.Title, r.PlanDigest = title(push, pl.Path), digest
 	r.Status, r.Conclusion = sallyport.StatusCompleted, sallyport.Failure
 	r.StartedAt, r.FinishedAt = c.now, c.now
 	for _, d := range pl.Diagnostics {
