@@ -443,6 +443,29 @@ func TestReconcileTakesInWhatACrashLeft(t *testing.T) {
 	}
 }
 
+// Who may push may still not say what git did: a commit of another branch, or an
+// old one, under the name of the protected branch would be signed as built from it.
+func TestPushedBelievesTheRepositoryAlone(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	first := h.push("main", files{"x": "1"})
+	h.pass(time.Second)
+	h.push("main", files{"x": "2"})
+	h.pass(time.Second)
+	feature := h.push("feature", files{"x": "3"})
+	for _, u := range []sallyport.RefUpdate{
+		{Ref: "refs/heads/main", New: feature.Commit},
+		{Ref: "refs/heads/main", New: first.Commit},
+		{Ref: "refs/heads/main", New: sallyport.ZeroCommit},
+		{Ref: "refs/pull/1/head", New: feature.Commit},
+	} {
+		got, err := h.s.Projects.Pushed(h.admin, h.p.ID, []sallyport.RefUpdate{u})
+		if sallyport.ErrorCode(err) != sallyport.CodeDenied || len(got) != 0 {
+			t.Errorf("%s at %s: got %v, %v; want a denial", u.Ref, u.New, got, err)
+		}
+	}
+}
+
 func TestArtifacts(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

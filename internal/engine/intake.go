@@ -133,22 +133,28 @@ func (s projects) Pushing(ctx context.Context, id sallyport.ProjectID, updates [
 			why = fmt.Sprintf("tag %s exists; tags do not move", u.Ref)
 		}
 		if why != "" {
-			denied := sallyport.Errorf(sallyport.CodeDenied, "%s", why)
-			err := s.e.update(ctx, func(c *change) error {
-				return c.record("push.refused", "project/"+string(id), map[string]string{"ref": u.Ref, "new": u.New})
-			})
-			if err != nil {
-				return err
-			}
-			return denied
+			return s.refuse(ctx, id, u, why)
 		}
 	}
 	return nil
 }
 
-// Pushed takes in what git carried out. It is idempotent: a repetition of an
-// update that was taken in is ignored, so that Reconcile can hand in whatever
-// a crash left between git and the store.
+// refuse records a ref update that is not taken, and returns the denial.
+func (s projects) refuse(ctx context.Context, id sallyport.ProjectID, u sallyport.RefUpdate, why string) error {
+	err := s.e.update(ctx, func(c *change) error {
+		return c.record("push.refused", "project/"+string(id), map[string]string{"ref": clip(u.Ref, maxRefName), "new": clip(u.New, 64)})
+	})
+	if err != nil {
+		return err
+	}
+	return sallyport.Errorf(sallyport.CodeDenied, "%s", why)
+}
+
+// Pushed takes in what git carried out. It believes the repository alone: an
+// update whose ref does not stand at its new commit is refused, for a push that git
+// never judged would get the ref's name into its provenance. It is idempotent: a
+// repetition of an update that was taken in is ignored, so that Reconcile can
+// hand in whatever a crash left between git and the store.
 func (s projects) Pushed(ctx context.Context, id sallyport.ProjectID, updates []sallyport.RefUpdate) ([]sallyport.Push, error) {
 	if err := s.e.allow(ctx, actPush, id); err != nil {
 		return nil, err
@@ -157,8 +163,15 @@ func (s projects) Pushed(ctx context.Context, id sallyport.ProjectID, updates []
 	if err != nil {
 		return nil, err
 	}
+	refs, err := s.e.repos.Refs(ctx, p.ID) // nobody moves them meanwhile: git's caller holds the repository
+	if err != nil {
+		return nil, err
+	}
 	commits := make(map[string]sallyport.Commit) // read before the transaction
 	for _, u := range updates {
+		if refs[u.Ref] != commitOf(u.New) {
+			return nil, s.refuse(ctx, id, u, fmt.Sprintf("%.200s does not stand at %.64s in the repository", u.Ref, u.New))
+		}
 		if id := commitOf(u.New); id != "" {
 			if commits[id], err = s.e.repos.Commit(ctx, p.ID, id); err != nil {
 				return nil, err
