@@ -329,7 +329,7 @@ func (f *fake) Login(ctx context.Context, value string) (string, time.Time, erro
 }
 func (f *fake) Logout(ctx context.Context, session string) error {
 	f.did("Logout %s", session)
-	return nil
+	return f.ask(ctx)
 }
 func (f *fake) CreateToken(ctx context.Context, name, kind string, p sallyport.Principal, ttl time.Duration) (string, sallyport.Token, error) {
 	f.did("CreateToken %s %s %s %s", name, kind, p, ttl)

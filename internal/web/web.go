@@ -102,7 +102,7 @@ func (s *server) routes() http.Handler {
 	mux.Handle("GET /favicon.ico", http.RedirectHandler(s.static.url("logo.svg"), http.StatusFound))
 	open("GET /login", s.loginPage)
 	open("POST /login", s.login)
-	open("POST /logout", s.logout)
+	page("POST /logout", s.logout)
 
 	page("GET /{$}", s.homePage)
 	page("GET /projects", s.projectsPage)
