@@ -30,7 +30,9 @@ type Blobs interface {
 	Delete(ctx context.Context, s Scope, d Digest) error
 }
 
-// Logs keeps the logs of jobs: sealed, append-only, addressed by offset.
+// Logs keeps the logs of jobs: sealed, append-only, addressed by offset. A job
+// that is tried again has a log for each attempt: from the second on "." and the
+// attempt's number stand behind the job's id.
 type Logs interface {
 	// Append writes data at offset. A repeated append of bytes that are already
 	// there is ignored. It returns the end of the log; with CodeConflict when offset

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"sync"
 
 	"github.com/sallyport-ci/sallyport"
@@ -73,14 +74,13 @@ func (l *Logs) Close() error {
 	return errors.Join(err, l.root.Close())
 }
 
+// logID is a job's id and, of a later attempt, its number.
+var logID = regexp.MustCompile(`^[a-z0-9-]{1,64}(\.[0-9]{1,9})?$`)
+
 // logName is the file of a job's log. Job ids come from the store, but a name
 // is checked where it becomes one.
 func logName(j sallyport.JobID) (string, error) {
-	ok := len(j) > 0 && len(j) <= 64
-	for _, c := range []byte(j) {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
-	}
-	if !ok {
+	if !logID.MatchString(string(j)) {
 		return "", sallyport.Errorf(sallyport.CodeInvalid, "%.80q is not the id of a job", string(j))
 	}
 	return string(j) + logExt, nil

@@ -200,6 +200,17 @@ func Logs(t *testing.T, open func(t *testing.T) sallyport.Logs) {
 			t.Errorf("append to a job with a path for an id: %v", err)
 		}
 	})
+	t.Run("attempts", func(t *testing.T) { // each has a log of its own
+		l := open(t)
+		appendTo(t, l, job, 0, "first", 5, "")
+		appendTo(t, l, job+".2", 0, "second", 6, "")
+		appendTo(t, l, job+".10", 0, "tenth", 5, "")
+		read(t, l, job, 0, 9, "first")
+		read(t, l, job+".2", 0, 9, "second")
+		for _, id := range []sallyport.JobID{job + ".", job + ".1.", job + ".x", job + ".2.3", ".2", ".", ".."} {
+			appendTo(t, l, id, 0, "x", 0, sallyport.CodeInvalid)
+		}
+	})
 	t.Run("large", func(t *testing.T) {
 		l := open(t)
 		all := noise(5 << 20)
