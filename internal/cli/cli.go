@@ -35,6 +35,7 @@ const (
 // commands is the whole command line.
 type commands struct {
 	Up   upCmd   `cmd:"" help:"Run Sallyport: control plane, runner and traffic proxy."`
+	Down downCmd `cmd:"" help:"Stop the releases and the traffic proxy that go on after up has ended."`
 	Demo demoCmd `cmd:"" help:"Show the main job from push to proof on a sample project."`
 
 	Run     runCmd     `cmd:"" help:"Run a repository's workflows here, in the same sandbox, without a server."`

@@ -73,10 +73,8 @@ func (c demoCmd) Run(e *env) error {
 	if err != nil {
 		fmt.Fprintf(e.stderr, "the log of the control plane is %s\n", logFile.Name())
 	}
-	if c.Once {
-		if serr := daemon.StopReleases(context.WithoutCancel(e.ctx), data); serr != nil && err == nil {
-			err = serr
-		}
+	if serr := daemon.StopReleases(context.WithoutCancel(e.ctx), data); serr != nil && err == nil {
+		err = serr
 	}
 	if c.JSON && (d.result.OK || err != nil) {
 		if jerr := json.NewEncoder(e.stdout).Encode(d.result); jerr != nil {

@@ -23,7 +23,7 @@ func sallyportMain() {
 }
 
 // needRuntime skips where there is no OCI runtime to make rooms with.
-func needRuntime(t *testing.T) string {
+func needRuntime(t testing.TB) string {
 	t.Helper()
 	path, err := exec.LookPath("runc")
 	if err != nil {

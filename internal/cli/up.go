@@ -50,6 +50,16 @@ func (c upCmd) Run(e *env) error {
 	})
 }
 
+type downCmd struct {
+	Data string `help:"Data directory." default:"data" env:"SALLYPORT_DATA" placeholder:"DIR"`
+}
+
+// Run ends what goes on when up has ended: releases and the traffic proxy
+// survive a restart of the control plane on purpose.
+func (c downCmd) Run(e *env) error {
+	return daemon.StopReleases(e.ctx, c.Data)
+}
+
 func loginLink(ctx context.Context, in daemon.Info) (string, error) {
 	value, _, err := in.Services.Access.CreateToken(ctx, "first login", sallyport.TokenLogin, operator(), loginTTL)
 	return in.URL + "/login?token=" + value, err

@@ -86,6 +86,13 @@ func BlobFile(data string, a sallyport.Artifact) string {
 // StopReleases stops the releases and the traffic proxy of an installation
 // that does not run any more; else they go on without it.
 func StopReleases(ctx context.Context, data string) error {
+	data, err := filepath.Abs(data)
+	if err != nil {
+		return err
+	}
+	if _, err := readSettings(data); errors.Is(err, os.ErrNotExist) {
+		return noInstallation(data)
+	}
 	in := &installation{c: Config{Data: data}, log: slog.New(slog.DiscardHandler)}
 	t, err := in.newTarget()
 	if err != nil {

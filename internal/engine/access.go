@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
@@ -164,12 +165,57 @@ func (s access) RevokeToken(ctx context.Context, id sallyport.TokenID) error {
 	})
 }
 
-// Denied records a refused credential. Nobody may call it too: that is whom it is about.
+// Denied records a refused credential. Nobody may call it too: that is whom it
+// is about. What comes faster than the trail should grow is counted, and the next
+// record says how many it stands for.
 func (s access) Denied(ctx context.Context, what, why string) {
+	more, now := s.e.strangers.take(s.e.now())
+	if !now {
+		return
+	}
 	err := s.e.update(context.WithoutCancel(ctx), func(c *change) error {
-		return c.record("access.denied", clip(what, 200), map[string]string{"why": clip(why, 200)})
+		detail := map[string]any{"why": clip(why, 200)}
+		if more > 0 {
+			detail["not_recorded_before"] = more
+		}
+		return c.record("access.denied", clip(what, 200), detail)
 	})
 	if err != nil {
 		s.e.log.ErrorContext(ctx, "denial was not recorded", "error", err)
 	}
+}
+
+// Denials of strangers that get a record of their own: a burst shows who tries
+// what, and what one writes who sends bad credentials without end stays below
+// 90,000 records a day.
+const (
+	strangersBurst     = 200
+	strangersPerSecond = 1
+)
+
+// denials spaces the records about those who have no credential.
+type denials struct {
+	mu   sync.Mutex
+	room float64 // records that may be written now
+	at   time.Time
+	held int // denials without a record since the last one
+}
+
+// take reports whether a denial is to be recorded, and how many before it were not.
+func (d *denials) take(now time.Time) (more int, record bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.at.IsZero() {
+		d.room = strangersBurst
+	} else if past := now.Sub(d.at).Seconds(); past > 0 {
+		d.room = min(strangersBurst, d.room+past*strangersPerSecond)
+	}
+	d.at = now
+	if d.room < 1 {
+		d.held++
+		return 0, false
+	}
+	d.room--
+	more, d.held = d.held, 0
+	return more, true
 }

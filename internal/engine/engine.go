@@ -93,6 +93,8 @@ type Engine struct {
 
 	queue *waiters  // runners that wait for work
 	seen  *presence // runners that asked lately
+
+	strangers denials
 }
 
 // New checks the configuration.

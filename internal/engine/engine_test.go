@@ -608,6 +608,40 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// Whoever has no credential cannot fill the trail, and is counted all the same.
+func TestStrangersCannotFillTheTrail(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	records := func() (all []sallyport.AuditRecord) {
+		check(t, h.store.View(t.Context(), func(tx sallyport.Tx) error {
+			list, err := tx.Audit().Range(0, 10_000)
+			for _, r := range list {
+				if r.Action == "access.denied" {
+					all = append(all, r)
+				}
+			}
+			return err
+		}))
+		return all
+	}
+	for range strangersBurst + 50 {
+		h.s.Access.Denied(t.Context(), "POST /login", "wrong")
+	}
+	if got := len(records()); got != strangersBurst {
+		t.Errorf("%d records were written, want %d", got, strangersBurst)
+	}
+	h.pass(2 * time.Second)
+	h.s.Access.Denied(t.Context(), "POST /login", "wrong")
+	h.s.Access.Denied(t.Context(), "POST /login", "wrong")
+	got := records()
+	if len(got) != strangersBurst+2 {
+		t.Fatalf("%d records were written, want %d", len(got), strangersBurst+2)
+	}
+	if first := string(got[strangersBurst].Detail); !strings.Contains(first, `"not_recorded_before":50`) {
+		t.Errorf("the record says %s, want that it stands for 50 more", first)
+	}
+}
+
 func TestPushingRefuses(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
