@@ -168,7 +168,7 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 	doc := policy.Evidence{
 		Version: 1, Now: e.now().Format(time.RFC3339),
 		Project:     policy.EvidenceProject{ID: string(p.ID), Name: p.Name, ProtectedRef: p.DefaultRef()},
-		Environment: policy.EvidenceEnvironment{Name: j.spec.Name, Workflow: j.spec.Workflow},
+		Environment: policy.EvidenceEnvironment{Name: j.spec.Name, Artifact: j.spec.Artifact, Workflow: j.spec.Workflow},
 		Subject:     policy.EvidenceSubject{Name: j.artifact.Name, Digest: string(j.artifact.Digest), Size: j.artifact.Size, Tier: j.artifact.Tier, Content: content},
 		Expected:    policy.EvidenceExpected{Issuer: e.instance.Issuer(), Identity: e.instance.BuildIdentity(p.Name, j.spec.Workflow, p.DefaultRef())},
 		Run: policy.EvidenceRun{ID: string(j.run.ID), Conclusion: string(j.run.Conclusion), Commit: j.run.Commit, Ref: j.run.Ref,

@@ -28,6 +28,7 @@ type EvidenceProject struct {
 
 type EvidenceEnvironment struct {
 	Name     string `json:"name"`
+	Artifact string `json:"artifact"` // the one that is deployed there
 	Workflow string `json:"workflow"` // must have built the artifact
 }
 

@@ -17,7 +17,7 @@ func evidence() Evidence {
 	return Evidence{
 		Version: 1, Now: "2026-01-02T03:04:05Z",
 		Project:     EvidenceProject{ID: "p", Name: "hello", ProtectedRef: "refs/heads/main"},
-		Environment: EvidenceEnvironment{Name: "production", Workflow: ".github/workflows/ci.yml"},
+		Environment: EvidenceEnvironment{Name: "production", Artifact: "hello", Workflow: ".github/workflows/ci.yml"},
 		Subject:     EvidenceSubject{Name: "hello", Digest: digest, Size: 8, Tier: sallyport.TierProtected, Content: "verified"},
 		Expected:    EvidenceExpected{Issuer: "https://ci", Identity: "https://ci/hello/.github/workflows/ci.yml@refs/heads/main", Builders: []string{"https://ci/builders/standard/v1"}},
 		Run:         EvidenceRun{ID: "r", Conclusion: "success", Commit: commit, Ref: "refs/heads/main", Event: "push", Workflow: ".github/workflows/ci.yml", OnProtected: true},
@@ -55,6 +55,8 @@ func TestDefaultGate(t *testing.T) {
 		{"content altered", func(e *Evidence) { e.Subject.Content = "digest differs" }, sallyport.Deny, "digest differs"},
 		{"run failed", func(e *Evidence) { e.Run.Conclusion = "failure" }, sallyport.Deny, "not success"},
 		{"other workflow", func(e *Evidence) { e.Run.Workflow = ".github/workflows/evil.yml" }, sallyport.Deny, "the environment wants"},
+		{"other artifact", func(e *Evidence) { e.Subject.Name = "coverage" }, sallyport.Deny, `it is artifact "coverage", the environment wants "hello"`},
+		{"no artifact named", func(e *Evidence) { e.Environment.Artifact = "" }, sallyport.Deny, `the environment wants ""`},
 		{"off the protected branch", func(e *Evidence) { e.Run.OnProtected = false }, sallyport.Deny, "is not on refs/heads/main"},
 		{"member tier", func(e *Evidence) { e.Subject.Tier = sallyport.TierMember }, sallyport.Deny, "trust tier"},
 		{"malformed: unknown tier", func(e *Evidence) { e.Subject.Tier = "root" }, sallyport.Deny, "malformed"},

@@ -47,6 +47,11 @@ missing contains sprintf("the run that built it ended as %q, not success", [inpu
 
 missing contains sprintf("it was built by %s, the environment wants %s", [input.run.workflow, input.environment.workflow]) if input.run.workflow != input.environment.workflow
 
+# A workflow may make more than what is meant to run, such as reports.
+missing contains sprintf("it is artifact %q, the environment wants %q", [input.subject.name, wanted]) if input.subject.name != wanted
+
+wanted := object.get(input.environment, "artifact", "")
+
 missing contains sprintf("commit %s is not on %s", [input.run.commit, input.project.protected_ref]) if not input.run.on_protected
 
 missing contains sprintf("its trust tier is %q, a deployment needs protected or release", [input.subject.tier]) if not input.subject.tier in {"protected", "release"}
