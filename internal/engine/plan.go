@@ -351,27 +351,6 @@ func title(push sallyport.Push, fallback string) string {
 	return fallback
 }
 
-// titleOf is what GitHub shows for a run without run-name: the first line of
-// the head commit's message, or the pull request's title.
-func titleOf(push sallyport.Push, name string) string {
-	var v struct {
-		HeadCommit struct {
-			Message string `json:"message"`
-		} `json:"head_commit"`
-		PullRequest struct {
-			Title string `json:"title"`
-		} `json:"pull_request"`
-	}
-	_ = json.Unmarshal(push.Payload, &v) // what is not there leaves the name
-	for _, text := range []string{v.PullRequest.Title, v.HeadCommit.Message} {
-		line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-		if line = strings.TrimSpace(line); line != "" {
-			return clip(line, maxSummary)
-		}
-	}
-	return name
-}
-
 // invalidRun records a workflow that could not be compiled as a run that failed.
 func invalidRun(c *change, p sallyport.Project, push sallyport.Push, pl Planned) (sallyport.Run, error) {
 	r, err := newRun(c, p, push, pl.Path)
