@@ -642,6 +642,58 @@ func TestStrangersCannotFillTheTrail(t *testing.T) {
 	}
 }
 
+// The run of an earlier push that ends after a later one does not bring its
+// release back, neither while the later one is under way nor when it is live.
+func TestSlowRunDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var runs []sallyport.Run
+	for range 2 {
+		r, _, err := h.s.Runs.Run(h.admin, h.run(head+"  a:\n"+step("a")))
+		check(t, err)
+		runs = append(runs, r)
+		h.pass(time.Second)
+	}
+	spec := sallyport.EnvironmentSpec{Name: "production", Artifact: "app", Workflow: workflowFile}
+	ends := func(r sallyport.Run) (d sallyport.Deployment) {
+		j := judgement{
+			verdict:  sallyport.Verdict{ID: sallyport.VerdictID("v-" + r.ID), Project: h.p.ID, Run: r.ID, Environment: spec.Name, Decision: sallyport.Allow, Reasons: []string{"r"}},
+			artifact: sallyport.Artifact{ID: "a", Project: h.p.ID, Run: r.ID, Name: "app"}, run: r, spec: spec,
+			statement: sallyport.Statement{ID: sallyport.StatementID("s-" + r.ID), Project: h.p.ID, Run: r.ID, Subjects: []sallyport.Digest{"sha256:0"}},
+		}
+		check(t, h.e.update(h.admin, func(c *change) (err error) {
+			if j.overtaken, err = c.overtaken(j); err != nil {
+				return err
+			}
+			d, err = c.keepJudgement(j)
+			return err
+		}))
+		return d
+	}
+	later := ends(runs[1])
+	if later.State != sallyport.DeployPending {
+		t.Fatalf("the later push is %s: %s", later.State, later.Cause)
+	}
+	if d := ends(runs[0]); d.State != sallyport.DeploySuperseded || !strings.Contains(d.Cause, "#1, of a later push") {
+		t.Errorf("while the later one is under way: %s, %q; want it superseded", d.State, d.Cause)
+	}
+	check(t, h.e.update(h.admin, func(c *change) error {
+		for _, next := range []sallyport.DeploymentState{sallyport.DeployApplying, sallyport.DeployWatching, sallyport.DeployLive} {
+			if err := c.moveDeployment(&later, next, ""); err != nil {
+				return err
+			}
+		}
+		return c.Environments().Put(sallyport.Environment{Project: h.p.ID, Name: spec.Name, Live: later.ID})
+	}))
+	check(t, h.e.update(h.admin, func(c *change) error {
+		why, err := c.overtaken(judgement{artifact: sallyport.Artifact{Project: h.p.ID}, run: runs[0], spec: spec})
+		if err == nil && why == "" {
+			t.Error("when the later one is live: it goes out")
+		}
+		return err
+	}))
+}
+
 func TestPushingRefuses(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -62,6 +62,9 @@ func (e *Engine) gate(ctx context.Context, w sallyport.Work) error {
 	}
 	return e.finish(ctx, w, func(c *change) error {
 		for _, j := range judged {
+			if j.overtaken, err = c.overtaken(j); err != nil {
+				return err
+			}
 			if _, err := c.keepJudgement(j); err != nil {
 				return err
 			}
@@ -101,6 +104,7 @@ type judgement struct {
 	run       sallyport.Run
 	spec      sallyport.EnvironmentSpec
 	statement sallyport.Statement
+	overtaken string // why it does not go out although it may; "" when it does
 }
 
 // judge assembles the evidence about an artifact, evaluates the gate and has the
@@ -259,7 +263,49 @@ func (c *change) keepJudgement(j judgement) (sallyport.Deployment, error) {
 		why := fmt.Sprintf("the gate said %s: %s", j.verdict.Decision, j.verdict.Reasons[0])
 		return c.newDeployment(rel, j.spec, sallyport.DeployRefused, why, "")
 	}
+	if j.overtaken != "" {
+		return c.newDeployment(rel, j.spec, sallyport.DeploySuperseded, j.overtaken, "")
+	}
 	return c.newDeployment(rel, j.spec, sallyport.DeployPending, "", "")
+}
+
+// overtaken says which deployment of a later push its environment has already, or
+// is getting; "" when there is none. Runs of one branch end in any order, and a slow
+// one must not bring back what a later push has replaced. Who asks for an older
+// release by hand gets it.
+func (c *change) overtaken(j judgement) (string, error) {
+	rivals, err := c.Deployments().Unfinished()
+	if err != nil {
+		return "", err
+	}
+	env, err := c.Environments().Get(j.artifact.Project, j.spec.Name)
+	switch {
+	case err == nil && env.Live != "":
+		live, err := c.Deployments().Get(env.Live)
+		if err != nil {
+			return "", err
+		}
+		rivals = append(rivals, live)
+	case err != nil && sallyport.ErrorCode(err) != sallyport.CodeNotFound:
+		return "", err
+	}
+	for _, d := range rivals {
+		if d.Project != j.artifact.Project || d.Environment != j.spec.Name {
+			continue
+		}
+		rel, err := c.Releases().Get(d.Release)
+		if err != nil {
+			return "", err
+		}
+		r, err := c.Runs().Get(rel.Run)
+		if err != nil {
+			return "", err
+		}
+		if r.Push > j.run.Push { // ids of pushes are in the order of the pushes
+			return fmt.Sprintf("#%d, of a later push, came before it", d.Number), nil
+		}
+	}
+	return "", nil
 }
 
 func (s gates) Verdicts(ctx context.Context, p sallyport.ProjectID, page sallyport.Page) ([]sallyport.Verdict, error) {
