@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,6 +96,11 @@ func keepSignals() {
 		default:
 			signal.Notify(drop, s)
 		}
+	}
+	// The runtime leaves the others alone, so what our parents ignored would be ignored in every step.
+	var byDefault [4]uint64 // struct sigaction: SIG_DFL is 0
+	for s := uintptr(32); s <= 64; s++ {
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0) // cannot fail for these
 	}
 }
 
