@@ -24,7 +24,8 @@ const defaultGrace = 7500 * time.Millisecond
 // not answer then is not worth waiting for: Destroy ends it.
 const killTimeout = 5 * time.Second
 
-// talkTimeout bounds handing a request to init, which has nothing else to do.
+// talkTimeout bounds handing a request to init, which has nothing else to do; it is no
+// bound on what comes after.
 const talkTimeout = 10 * time.Second
 
 // Exec implements sallyport.Room.
@@ -115,13 +116,15 @@ func (r *Room) talk(req request, files ...*os.File) (*net.UnixConn, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	deadline := time.Now().Add(talkTimeout)
 	_, _, err = r.control.WriteMsgUnix([]byte{talkByte}, unix.UnixRights(int(theirs.Fd())), nil)
 	if err == nil {
-		err = ours.SetWriteDeadline(deadline)
+		err = ours.SetWriteDeadline(time.Now().Add(r.s.patience))
 	}
 	if err == nil {
 		err = writeFrame(ours, req, files...)
+	}
+	if err == nil {
+		err = ours.SetWriteDeadline(time.Time{}) // signals follow for as long as the process lives
 	}
 	if err != nil {
 		ours.Close()

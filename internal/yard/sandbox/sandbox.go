@@ -44,7 +44,8 @@ type Sandbox struct {
 	limits   sallyport.Limits
 	runtime  *ociRuntime
 	rootless bool
-	prefix   string // of our cgroups' names
+	prefix   string        // of our cgroups' names
+	patience time.Duration // for handing a request to a room's init
 
 	hidden *hidden
 	disks  *templates
@@ -83,6 +84,7 @@ func New(c Config) (*Sandbox, error) {
 		log:      c.Log,
 		limits:   withDefaults(c.Limits, sallyport.Limits{MemoryBytes: defaultMemory, Processes: defaultProcesses, DiskBytes: defaultDisk, Files: defaultFiles}),
 		rootless: os.Geteuid() != 0,
+		patience: talkTimeout,
 		hidden:   &hidden{now: time.Now},
 		ranges:   &ranges{},
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -80,6 +81,46 @@ func copyFile(from, to string) error {
 		return err
 	}
 	return dst.Close()
+}
+
+// readyThen reports the first write, which says that the process runs.
+type readyThen struct{ ready chan struct{} }
+
+func (w *readyThen) Write(p []byte) (int, error) {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+// TestCancelLongAfterStart cancels a process that has run for longer than
+// handing it to the room may take: its signals must still arrive.
+func TestCancelLongAfterStart(t *testing.T) {
+	t.Parallel()
+	s := open(t, Config{})
+	r, err := s.Prepare(t.Context(), sallyport.RoomSpec{ID: "late"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Destroy(context.Background())
+	s.patience = time.Second
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	out := &readyThen{ready: make(chan struct{}, 1)}
+	cause := errors.New("no longer wanted")
+	go func() {
+		<-out.ready
+		<-time.After(s.patience + s.patience/2) // that time passes is what this is about
+		cancel(cause)
+	}()
+	res, err := r.Exec(ctx, sallyport.ExecSpec{
+		Argv: []string{"/bin/sh", "-c", "echo ready; exec sleep 1000"}, Stdout: out,
+		Grace: time.Hour, // SIGTERM is enough
+	})
+	if err != cause || res.Signal != "terminated" {
+		t.Errorf("got %+v, %v; want it terminated, %v", res, err, cause)
+	}
 }
 
 // holdMark makes the test binary a runner that holds a room until it is killed.
