@@ -106,6 +106,8 @@ type WorkTx interface {
 	BySubject(queue, subject string) ([]Work, error)
 	// Drop removes unfinished work of a queue about a noun, leased or not.
 	Drop(queue, subject string) error
+	// Release frees all that an owner holds, who is known to be gone.
+	Release(owner string) error
 	// Counts returns unfinished work by queue, and the earliest RunAt or LeaseUntil that has not come
 	// yet for each queue (zero time: none).
 	Counts(now time.Time) (count map[string]int, next map[string]time.Time, err error)
@@ -118,6 +120,8 @@ type ArtifactTx interface {
 	Find(RunID, string) (Artifact, error)
 	ByDigest(ProjectID, Digest) ([]Artifact, error) // oldest first
 	List(ProjectID, Page) ([]Artifact, error)
+	// Delete removes what an attempt left that never ended; CodeNotFound when there is none.
+	Delete(ArtifactID) error
 }
 
 type StatementTx interface {

@@ -244,10 +244,15 @@ func tierOf(p sallyport.Project, ref string) sallyport.Tier {
 	return sallyport.TierMember
 }
 
-// Reconcile takes in ref updates that git carried out but intake never saw: the
-// process ended between the two. The daemon calls it before serving.
+// Reconcile makes good what the end of the process before left: the river's
+// work that it had in hand is free again at once, and ref updates that git
+// carried out but intake never saw are taken in. The daemon calls it before
+// serving, when no other engine works on the store.
 func (e *Engine) Reconcile(ctx context.Context) error {
 	ctx = system(ctx, "reconcile")
+	if err := e.store.Update(ctx, func(tx sallyport.Tx) error { return tx.Work().Release(workOwner) }); err != nil {
+		return fmt.Errorf("release the work of an earlier process: %w", err)
+	}
 	all, err := projects{e}.Projects(ctx)
 	if err != nil {
 		return err

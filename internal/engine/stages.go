@@ -34,6 +34,9 @@ func (e *Engine) river() []stage {
 	}
 }
 
+// workOwner holds the leases of the river's work. There is one engine to a store.
+const workOwner = "engine"
+
 const (
 	stageLease    = 10 * time.Second // after a crash the work waits this long
 	stageAttempts = 5
@@ -108,7 +111,7 @@ func (e *Engine) claim(ctx context.Context, queue string) (*sallyport.Work, time
 	err = e.store.Update(ctx, func(tx sallyport.Tx) error {
 		var err error
 		now := e.now()
-		got, err = tx.Work().Claim(queue, "engine", nil, now, now.Add(stageLease), 1)
+		got, err = tx.Work().Claim(queue, workOwner, nil, now, now.Add(stageLease), 1)
 		return err
 	})
 	if err != nil || len(got) == 0 {

@@ -157,6 +157,9 @@ func (e *Engine) lost(c *change, j *sallyport.Job) error {
 		return err
 	}
 	if retry {
+		if err := c.dropArtifacts(j); err != nil {
+			return err
+		}
 		j.Status, j.Cause = sallyport.StatusQueued, why+"; it was started again"
 		return c.Jobs().Save(*j)
 	}
@@ -171,6 +174,28 @@ func (e *Engine) lost(c *change, j *sallyport.Job) error {
 		return err
 	}
 	return e.settle(c, j.Run)
+}
+
+// dropArtifacts removes what a lost attempt had kept, so that the next can keep
+// its own under the same names. Nothing vouches for it yet: that comes when a job has finished.
+func (c *change) dropArtifacts(j *sallyport.Job) error {
+	all, err := c.Artifacts().ByRun(j.Run)
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		if a.Job != j.ID {
+			continue
+		}
+		if err := c.Artifacts().Delete(a.ID); err != nil {
+			return err
+		}
+		detail := map[string]any{"run": a.Run, "job": a.Job, "name": a.Name, "digest": a.Digest, "attempt": j.Attempt}
+		if err := c.record("artifact.dropped", "artifact/"+string(a.ID), detail); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // jobContexts are the contexts of one cell, and its time-out.

@@ -46,6 +46,7 @@ func Store(t *testing.T, open func(t *testing.T) sallyport.Store) {
 		{"work enqueue", testWorkEnqueue},
 		{"work labels", testWorkLabels},
 		{"work fencing", testWorkFencing},
+		{"work release", testWorkRelease},
 		{"work counts", testWorkCounts},
 		{"work claims are exclusive", testWorkExclusive},
 	} {

@@ -294,6 +294,14 @@ func testArtifacts(t *testing.T, s sallyport.Store) {
 		wantEqual(t, "next page", ids(a.List(push.Project, sallyport.Page{Before: string(i(2))})), []sallyport.ArtifactID{i(1)})
 		return err
 	})
+	update(t, s, func(tx sallyport.Tx) error {
+		wantErr(t, "delete a missing artifact", tx.Artifacts().Delete("missing"), sallyport.CodeNotFound)
+		if err := tx.Artifacts().Delete(i(2)); err != nil {
+			return err
+		}
+		wantEqual(t, "after one was deleted", ids(tx.Artifacts().ByRun(run.ID)), []sallyport.ArtifactID{i(3), want.ID})
+		return tx.Artifacts().Insert(sallyport.Artifact{ID: i(4), Project: push.Project, Run: run.ID, Name: "b2", Digest: want.Digest}) // its name is free
+	})
 }
 
 func testStatements(t *testing.T, s sallyport.Store) {

@@ -301,6 +301,23 @@ func testWorkFencing(t *testing.T, s sallyport.Store) {
 	})
 }
 
+// Who is known to be gone holds nothing any more, and cannot come back.
+func testWorkRelease(t *testing.T, s sallyport.Store) {
+	enqueue(t, s, newWork(1, "q"), newWork(2, "other"), newWork(3, "q"))
+	held := append(claim(t, s, "q", nil, epoch, 1), claim(t, s, "other", nil, epoch, 1)...)
+	update(t, s, func(tx sallyport.Tx) error { return tx.Work().Release("somebody else") })
+	wantEqual(t, "not theirs", workIDs(claim(t, s, "other", nil, epoch, 9)), "")
+	update(t, s, func(tx sallyport.Tx) error { return tx.Work().Release("me") })
+	for _, w := range held {
+		update(t, s, func(tx sallyport.Tx) error {
+			wantErr(t, "done after release", tx.Work().Done(w.ID, w.Token), sallyport.CodeConflict)
+			return nil
+		})
+	}
+	wantEqual(t, "released", workIDs(claim(t, s, "q", nil, epoch, 9)), "1 3")
+	wantEqual(t, "released from the other queue", workIDs(claim(t, s, "other", nil, epoch, 9)), "2")
+}
+
 func testWorkCounts(t *testing.T, s sallyport.Store) {
 	due, soon, late, other := newWork(1, "q"), newWork(2, "q"), newWork(3, "q"), newWork(4, "other")
 	soon.RunAt, late.RunAt = epoch.Add(90*time.Second), epoch.Add(time.Hour)

@@ -11,6 +11,7 @@ const (
 	artifactFind     = "SELECT " + artifactColumns + " FROM artifacts WHERE run = $1 AND name = $2"
 	artifactByDigest = "SELECT " + artifactColumns + " FROM artifacts WHERE project = $1 AND digest = $2 ORDER BY created_at, id"
 	artifactList     = "SELECT " + artifactColumns + " FROM artifacts WHERE project = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+	artifactDelete   = "DELETE FROM artifacts WHERE id = $1"
 )
 
 func scanArtifact(r scanner) (a sallyport.Artifact, err error) {
@@ -41,4 +42,8 @@ func (t artifacts) ByDigest(p sallyport.ProjectID, d sallyport.Digest) ([]sallyp
 func (t artifacts) List(p sallyport.ProjectID, pg sallyport.Page) ([]sallyport.Artifact, error) {
 	before, limit := page(pg)
 	return many(t.tx, scanArtifact, artifactList, p, before, limit)
+}
+
+func (t artifacts) Delete(id sallyport.ArtifactID) error {
+	return t.change("artifact", artifactDelete, id)
 }

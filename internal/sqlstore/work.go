@@ -25,6 +25,7 @@ const (
 	workRetry     = "UPDATE work SET owner = '', token = '', lease_until = 0, run_at = $3, last_error = $4 WHERE id = $1 AND token = $2"
 	workBySubject = "SELECT " + workColumns + " FROM work WHERE queue = $1 AND subject = $2 ORDER BY run_at, id"
 	workDrop      = "DELETE FROM work WHERE queue = $1 AND subject = $2"
+	workRelease   = "UPDATE work SET owner = '', token = '', lease_until = 0 WHERE owner = $1 AND token <> ''"
 	workCounts    = "SELECT queue, COUNT(*)," +
 		" COALESCE(MIN(CASE WHEN token = '' AND run_at > $1 THEN run_at WHEN token <> '' AND lease_until > $1 THEN lease_until END), 0)" +
 		" FROM work GROUP BY queue"
@@ -133,6 +134,11 @@ func (t work) BySubject(queue, subject string) ([]sallyport.Work, error) {
 
 func (t work) Drop(queue, subject string) error {
 	_, err := t.exec(workDrop, queue, subject)
+	return err
+}
+
+func (t work) Release(owner string) error {
+	_, err := t.exec(workRelease, owner)
 	return err
 }
 
