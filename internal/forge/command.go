@@ -83,7 +83,9 @@ func (g *Git) prepare(ctx context.Context, c command) *exec.Cmd {
 		"GIT_CEILING_DIRECTORIES=" + g.home,
 	}, c.env...)
 	cmd.Stdin = c.stdin
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A git that outlived us could move a ref after the next process has looked
+	// for what was missed: that push would be stored and never run.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = killDelay
 	return cmd
