@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,7 +43,10 @@ jobs:
     runs-on: ubuntu-latest
     steps:
       - uses: actions/download-artifact@v4
-      - run: cat part-1/part-1.txt part-2/part-2.txt | tee whole.txt; test "$(grep -c "${{ needs.first.outputs.word }}" whole.txt)" = 2
+        with: {name: part-1}
+      - uses: actions/download-artifact@v4
+        with: {name: part-2}
+      - run: cat part-1.txt part-2.txt | tee whole.txt; test "$(grep -c "${{ needs.first.outputs.word }}" whole.txt)" = 2
       - uses: actions/upload-artifact@v4
         with: {name: whole, path: whole.txt}
 `,
@@ -75,10 +80,9 @@ func TestKill(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	s := newServer(t)
 	r := s.project("crash")
-	mark := fmt.Sprintf("sallyport-crash-%d-%d", os.Getpid(), seed)
+	mark := fmt.Sprintf("sallyport-crash-%d-%d", os.Getpid(), seed) // in the environment of every process of a job
 	for name, text := range crashWorkflows {
-		crashWorkflows := strings.ReplaceAll(text, "MARKED", mark)
-		r.commit("Add "+name, files{name: crashWorkflows})
+		r.commit("Add "+name, files{name: strings.ReplaceAll(text, "MARKED", mark)})
 	}
 	var commits []string
 	slowest := time.Duration(0)
@@ -103,10 +107,14 @@ func TestKill(t *testing.T) {
 	t.Logf("slowest start after a kill: %v", slowest)
 	began := time.Now()
 	want := make(map[string]bool)
+	jobs := make(map[sallyport.JobID]bool)
 	for _, c := range commits {
 		want[c] = true
 		for _, o := range r.runs(c, 2) {
 			checkSurvivor(t, s.services(), o)
+			for _, j := range o.jobs {
+				jobs[j.ID] = true
+			}
 		}
 	}
 	t.Logf("the last run was completed %v after the last start", time.Since(began))
@@ -115,11 +123,109 @@ func TestKill(t *testing.T) {
 			t.Errorf("run #%d is of commit %s, which was not pushed", run.Number, run.Commit)
 		}
 	}
-	checkTrail(t, s, len(commits))
+	checkTrail(t, s, len(commits), len(jobs))
 	s.ok("audit", "verify")
 	s.stop()
 	s.ok("audit", "verify")
 	checkNothingLeft(t, s, mark)
+}
+
+// TestKillBetweenGitAndIntake kills the control plane while git takes a push
+// in: git must not go on alone, or the ref would move after the next process
+// has looked for what was missed, and the push would never run.
+func TestKillBetweenGitAndIntake(t *testing.T) {
+	t.Parallel()
+	real, err := exec.LookPath("git")
+	if err != nil {
+		t.Skip("git is not installed")
+	}
+	bin := t.TempDir()
+	held, gate := filepath.Join(bin, "held"), filepath.Join(bin, "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The git of the server: its first receive-pack of a push waits at the gate.
+	script := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *\"receive-pack --stateless-rpc -- \"*)\n\tif mkdir %s 2>/dev/null; then read open < %s; fi\nesac\nexec %s \"$@\"\n", held, gate, real)
+	if err := os.WriteFile(filepath.Join(bin, "git"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := unstarted(t)
+	s.env = []string{"PATH=" + bin + ":" + os.Getenv("PATH")}
+	s.start()
+	r := s.project("between")
+	id := r.commit("Change", files{".github/workflows/lint.yml": crashWorkflows[".github/workflows/lint.yml"]})
+	pushed := make(chan result, 1)
+	go func() { pushed <- r.tryPush() }()
+	s.eventually("git to take the push in", func() bool { _, err := os.Stat(held); return err == nil })
+	s.kill()
+	if got := <-pushed; got.code == 0 {
+		t.Errorf("git push succeeded although the server was killed: %s", got.stderr)
+	}
+	s.start()
+	open, err := os.OpenFile(gate, os.O_RDWR, 0) // does not wait for a reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if _, err := open.WriteString("open\n"); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the end of the first git", func() bool {
+		for _, line := range processes(t, s.data) {
+			if strings.Contains(line, "receive-pack") {
+				return false
+			}
+		}
+		return true
+	})
+	r.push()
+	if o := r.runs(id, 1)[0]; o.run.Conclusion != sallyport.Success {
+		t.Error(o.explain())
+	}
+}
+
+// TestKillAfterUpload kills the control plane when a job has kept an artifact
+// and not ended: the next attempt keeps its own.
+func TestKillAfterUpload(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	r := s.project("upload")
+	id := r.commit("Change", files{".github/workflows/ci.yml": `name: ci
+on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+      - run: date +%s%N > out.txt
+      - uses: actions/upload-artifact@v4
+        with: {name: out, path: out.txt}
+      - run: sleep 2
+`})
+	r.push()
+	services := s.services()
+	var run sallyport.RunID
+	s.eventually("the artifact of the first attempt", func() bool {
+		for _, o := range r.all(t.Context(), services) {
+			run = o.ID
+		}
+		if run == "" {
+			return false
+		}
+		list, err := services.Artifacts.Artifacts(t.Context(), run)
+		return err == nil && len(list) == 1
+	})
+	s.kill()
+	s.start()
+	o := r.runs(id, 1)[0]
+	if o.run.Conclusion != sallyport.Success || o.job("build").Attempt != 2 {
+		t.Fatalf("want success at the second attempt: %s", o.explain())
+	}
+	out := t.TempDir()
+	s.ok("artifacts", "download", string(run), "out", "--out", out)
+	if _, err := os.Stat(filepath.Join(out, "out.sigstore.json")); err != nil {
+		t.Errorf("the artifact of the second attempt has no evidence: %v", err)
+	}
+	s.ok("audit", "verify")
 }
 
 // checkSurvivor checks one run that lived through kills.
@@ -155,7 +261,7 @@ func checkSurvivor(t *testing.T, services sallyport.Services, o outcome) {
 }
 
 // checkTrail checks that the audit trail tells of everything once.
-func checkTrail(t *testing.T, s *server, pushes int) {
+func checkTrail(t *testing.T, s *server, pushes, jobs int) {
 	t.Helper()
 	ended := make(map[string]int)
 	count := make(map[string]int)
@@ -170,7 +276,7 @@ func checkTrail(t *testing.T, s *server, pushes int) {
 			t.Errorf("the trail has %d records %s, want 1", n, what)
 		}
 	}
-	for action, want := range map[string]int{"push.received": pushes, "run.created": 2 * pushes, "run.completed": 2 * pushes, "job.completed": 5 * pushes} {
+	for action, want := range map[string]int{"push.received": pushes, "run.created": 2 * pushes, "run.completed": 2 * pushes, "job.completed": jobs} {
 		if count[action] != want {
 			t.Errorf("the trail has %d records %s, want %d", count[action], action, want)
 		}
