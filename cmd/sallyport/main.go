@@ -6,13 +6,8 @@ import (
 	"os"
 
 	"github.com/sallyport-ci/sallyport/internal/cli"
-	"github.com/sallyport-ci/sallyport/internal/yard/sandbox"
 )
 
 func main() {
-	// Inside a room this binary is the room's init and nothing else.
-	if handled, code := sandbox.Reexec(os.Args); handled {
-		os.Exit(code)
-	}
 	os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -6,14 +6,9 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/sallyport-ci/sallyport/internal/yard/sandbox"
 )
 
 func TestMain(m *testing.M) {
-	if handled, code := sandbox.Reexec(os.Args); handled { // in a room this binary is its init
-		os.Exit(code)
-	}
 	testscript.Main(m, map[string]func(){"sallyport": sallyportMain})
 }
 

@@ -28,9 +28,6 @@ const roleEnv = "SALLYPORT_TEST_ROLE"
 // TestMain lets the test binary be each of the processes that a Process starts.
 func TestMain(m *testing.M) {
 	sallyporttest.ServeRelease()
-	if handled, code := sandbox.Reexec(os.Args); handled {
-		os.Exit(code)
-	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	var err error
 	switch os.Getenv(roleEnv) {

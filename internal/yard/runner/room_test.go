@@ -11,13 +11,6 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/yard/sandbox"
 )
 
-func TestMain(m *testing.M) {
-	if handled, code := sandbox.Reexec(os.Args); handled {
-		os.Exit(code)
-	}
-	os.Exit(m.Run())
-}
-
 // realSandbox makes real rooms; it skips where this host cannot.
 func realSandbox(t testing.TB) *sandbox.Sandbox {
 	t.Helper()

@@ -11,9 +11,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if handled, code := Reexec(os.Args); handled {
-		os.Exit(code)
-	}
 	if handled, code := sallyporttest.SandboxProbe(os.Args); handled {
 		os.Exit(code)
 	}

@@ -297,7 +297,7 @@ func TestNewRefuses(t *testing.T) {
 func TestReexecLeavesOthersAlone(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{nil, {"sallyport"}, {"sallyport", "run"}, {"sallyport", "", "sallyport:room-init"}} {
-		if handled, _ := Reexec(args); handled {
+		if handled, _ := reexec(args); handled {
 			t.Errorf("%q was taken", args)
 		}
 	}
