@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -107,38 +108,73 @@ func (h *hidden) paths(ctx context.Context) ([]string, error) {
 }
 
 // unreadable lists what under root is not open to everybody. It does not follow
-// symlinks.
+// symlinks. The first room of a process waits for it, so that it uses every core.
 func unreadable(ctx context.Context, root string) ([]string, error) {
-	var list []string
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	var st unix.Stat_t
+	if unix.Lstat(root, &st) != nil {
+		return nil, nil // there is no such root
+	}
+	if secret(root, st.Mode) {
+		return []string{root}, nil
+	}
+	s := scan{ctx: ctx}
+	s.others.SetLimit(runtime.GOMAXPROCS(0))
+	err := s.dir(root)
+	return s.list, errors.Join(err, s.others.Wait())
+}
+
+// scan is one walk. Whoever finds a directory hands it to another goroutine if
+// one is free.
+type scan struct {
+	ctx    context.Context
+	others errgroup.Group
+	mu     sync.Mutex
+	list   []string
+}
+
+func (s *scan) dir(path string) error {
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
+	var entries []fs.DirEntry
+	d, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err == nil {
+		defer d.Close()
+		entries, err = d.ReadDir(-1)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) {
+		return nil // gone since; or what we cannot read, and so not the room
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		var st unix.Stat_t
+		if e.Type() == fs.ModeSymlink || unix.Fstatat(int(d.Fd()), e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+			continue // or gone since
+		}
+		inner := path + "/" + e.Name()
+		switch {
+		case secret(inner, st.Mode):
+			err = s.found(inner)
+		case st.Mode&unix.S_IFMT != unix.S_IFDIR, s.others.TryGo(func() error { return s.dir(inner) }):
+		default:
+			err = s.dir(inner)
 		}
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // gone since, or there is no such root
-			}
-			if errors.Is(err, fs.ErrPermission) {
-				return fs.SkipDir // cannot be read by us, and so not by the room
-			}
 			return err
 		}
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			return nil // gone since
-		}
-		if !secret(path, st.Mode) {
-			return nil
-		}
-		if list = append(list, path); len(list) > maxHidden {
-			return errors.New("too many unreadable files under " + root)
-		}
-		if d.IsDir() {
-			return fs.SkipDir
-		}
-		return nil
-	})
-	return list, err
+	}
+	return nil
+}
+
+func (s *scan) found(path string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.list = append(s.list, path); len(s.list) > maxHidden {
+		return errors.New("too many unreadable files on this host")
+	}
+	return nil
 }
 
 // secret tells whether a file of this mode and name is not for everybody.

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -42,7 +43,7 @@ type ranges struct {
 	made int
 }
 
-// take returns a free range; exe is our own binary, whose main calls Reexec.
+// take returns a free range; exe is our own binary, or another that imports this package.
 func (r *ranges) take(exe string) (*idRange, error) {
 	r.mu.Lock()
 	if n := len(r.free); n > 0 {
@@ -60,20 +61,28 @@ func (r *ranges) take(exe string) (*idRange, error) {
 	r.mu.Unlock()
 
 	base := rangeBase + n*rangeSize
-	view, err := newUserNS(exe, []syscall.SysProcIDMap{{ContainerID: 0, HostID: base, Size: rangeSize}})
-	if err != nil {
-		return nil, err
-	}
+	var made idRange
+	var viewErr, bindErr error
+	var both sync.WaitGroup
+	both.Go(func() {
+		made.view, viewErr = newUserNS(exe, []syscall.SysProcIDMap{{ContainerID: 0, HostID: base, Size: rangeSize}})
+	})
 	uid := os.Geteuid()
-	bind, err := newUserNS(exe, []syscall.SysProcIDMap{
+	made.bind, bindErr = newUserNS(exe, []syscall.SysProcIDMap{
 		{ContainerID: uid, HostID: base, Size: 1},
 		{ContainerID: base + 1, HostID: base + 1, Size: rangeSize - 1},
 	})
-	if err != nil {
-		view.Close()
+	both.Wait()
+	if err := errors.Join(viewErr, bindErr); err != nil {
+		for _, f := range []*os.File{made.view, made.bind} {
+			if f != nil {
+				f.Close()
+			}
+		}
 		return nil, err
 	}
-	return &idRange{base: base, view: view, bind: bind}, nil
+	made.base = base
+	return &made, nil
 }
 
 func (r *ranges) put(used *idRange) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
@@ -28,7 +29,8 @@ type Config struct {
 	StateDir string
 	// Runtime is the path of runc; "" means beside our own executable, then PATH.
 	Runtime string
-	// InitExe is our own binary, whose main calls Reexec first. "" is os.Executable.
+	// InitExe is our own binary, or another that imports this package and so knows
+	// how to be a room's init. "" is os.Executable.
 	InitExe string
 	// Limits replace the defaults of sallyport.Limits where they are not zero.
 	Limits sallyport.Limits
@@ -155,6 +157,21 @@ func (s *Sandbox) Check(context.Context) (sallyport.Isolation, error) {
 	}
 	ctl, gaps := groups.enforceable()
 	return s.isolation(ctl, gaps), nil
+}
+
+// Warm does ahead of time what the first room would wait for: it scans the host
+// and makes the template of the disk. Failures are left to the first room, which
+// meets them again.
+func (s *Sandbox) Warm(ctx context.Context) {
+	if s.rootless {
+		return
+	}
+	var parts sync.WaitGroup
+	parts.Go(func() { _, _ = s.hidden.paths(ctx) })
+	if diskOnLoop() {
+		parts.Go(func() { _, _ = s.disks.template(ctx, disk{Bytes: s.limits.DiskBytes, Inodes: s.limits.Files}) })
+	}
+	parts.Wait()
 }
 
 // hostAllows finds out whether this host lets us isolate at all.
@@ -370,26 +387,38 @@ func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, 
 		return nil, err
 	}
 	rs := roomSpec{hostname: l.Hostname, limits: r.limits, enforce: ctl, rlimits: limits}
+	if ctl != (controllers{}) {
+		rs.cgroup = r.group
+	}
+	// In the first rooms of a process these take tens of milliseconds each.
+	parts, inner := errgroup.WithContext(ctx)
+	parts.Go(func() (err error) {
+		l.Disk, err = s.disk(inner, r)
+		return err
+	})
 	if s.rootless {
 		l.Hidden = neverShown[:]
 		rs.uids, rs.gids = s.users.inside(), s.users.inside()
 		rs.rlimits = append(rs.rlimits, specs.POSIXRlimit{Type: "RLIMIT_NPROC", Soft: uint64(r.limits.Processes), Hard: uint64(r.limits.Processes)})
 	} else {
-		if r.ids, err = s.ranges.take(s.initExe); err != nil {
-			return nil, err
-		}
+		parts.Go(func() (err error) {
+			r.ids, err = s.ranges.take(s.initExe)
+			return err
+		})
+		parts.Go(func() (err error) {
+			if l.Hidden, err = s.hidden.paths(inner); err != nil {
+				return fmt.Errorf("look for what to hide: %w", err)
+			}
+			return nil
+		})
+	}
+	if err := parts.Wait(); err != nil {
+		return nil, err
+	}
+	if !s.rootless {
 		l.UID, l.viewMap, l.bindMap = r.ids.base, int(r.ids.view.Fd()), int(r.ids.bind.Fd())
 		rs.uids = []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(r.ids.base), Size: rangeSize}}
 		rs.gids = rs.uids
-		if l.Hidden, err = s.hidden.paths(ctx); err != nil {
-			return nil, fmt.Errorf("look for what to hide: %w", err)
-		}
-	}
-	if ctl != (controllers{}) {
-		rs.cgroup = r.group
-	}
-	if l.Disk, err = s.disk(ctx, r); err != nil {
-		return nil, err
 	}
 	l.Config, err = rs.config()
 	return l, err
@@ -398,7 +427,7 @@ func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, 
 // disk readies the room's disk.
 func (s *Sandbox) disk(ctx context.Context, r *Room) (disk, error) {
 	d := disk{Bytes: r.limits.DiskBytes, Inodes: r.limits.Files}
-	if !s.rootless && mkfsPath() != "" && unix.Access("/dev/loop-control", unix.W_OK) == nil {
+	if !s.rootless && diskOnLoop() {
 		image, err := s.disks.image(ctx, d)
 		if err != nil {
 			return disk{}, err
