@@ -23,6 +23,7 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/policy"
 	"github.com/sallyport-ci/sallyport/internal/sqlstore"
 	"github.com/sallyport-ci/sallyport/internal/yard/runner"
+	"github.com/sallyport-ci/sallyport/internal/yard/sandbox"
 )
 
 // LocalConfig says what to run without a server.
@@ -50,60 +51,81 @@ func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
-	l, err := openLocal(ctx, c, tmp)
-	if err != nil {
+	ctx = sallyport.WithPrincipal(ctx, operator())
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	var l *local
+	var parts sync.WaitGroup
+	defer func() {
+		stop(errors.New("done"))
+		parts.Wait()
+		if l != nil {
+			l.close()
+		}
+		os.RemoveAll(tmp)
+	}()
+
+	// A person waits: the host is readied for rooms while the repository is read.
+	var box *sandbox.Sandbox
+	var boxErr error
+	boxReady := make(chan struct{})
+	parts.Go(func() {
+		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), c.Log)
+		close(boxReady)
+		if boxErr == nil {
+			box.Warm(work)
+		}
+	})
+	if l, err = openLocal(ctx, c, tmp); err != nil {
 		return err
 	}
-	defer l.close()
-	ctx = sallyport.WithPrincipal(ctx, operator())
+	parts.Go(func() { _ = l.engine.Run(work) }) // ends with its context alone
+
+	watching, endWatch := context.WithCancelCause(ctx)
+	defer endWatch(nil)
+	yard, stopRunner := context.WithCancelCause(sallyport.WithPrincipal(work, sallyport.Principal{Kind: sallyport.Runner, ID: "local", Name: "local"}))
+	runnerGone := make(chan struct{})
+	go func() {
+		defer close(runnerGone)
+		<-boxReady
+		if boxErr != nil {
+			return
+		}
+		if err := l.serve(yard, c, box, filepath.Join(tmp, "jobs")); err != nil && yard.Err() == nil {
+			endWatch(err)
+		}
+	}()
+	defer func() {
+		stopRunner(errors.New("done"))
+		<-runnerGone
+	}()
 	runs, err := l.start(ctx, c)
 	if err != nil {
 		return err
 	}
-	box, err := newSandbox(filepath.Join(tmp, "rooms"), c.Log)
-	if err != nil {
-		return err
+	if <-boxReady; boxErr != nil {
+		return boxErr
 	}
+	err = watch(watching, l.engine.Services(), runs)
+	if cause := context.Cause(watching); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// serve is the runner: it does jobs in rooms until ctx ends.
+func (l *local) serve(ctx context.Context, c LocalConfig, box *sandbox.Sandbox, dir string) error {
 	capacity := c.Capacity
 	if capacity <= 0 {
 		capacity = max(2, runtime.NumCPU())
 	}
 	r, err := runner.New(runner.Config{
-		Yard: l.engine.Yard(), Sandbox: box, WorkDir: filepath.Join(tmp, "jobs"), ID: "local", Name: "local",
+		Yard: l.engine.Yard(), Sandbox: box, WorkDir: dir, ID: "local", Name: "local",
 		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now,
 	})
 	if err != nil {
 		return err
 	}
-	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	runnerCtx, stopRunner := context.WithCancelCause(sallyport.WithPrincipal(work, sallyport.Principal{Kind: sallyport.Runner, ID: "local", Name: "local"}))
-	var parts, yard sync.WaitGroup
-	parts.Go(func() { _ = l.engine.Run(work) }) // ends with its context alone
-	failed := make(chan error, 1)
-	yard.Go(func() {
-		if err := r.Run(runnerCtx); err != nil && runnerCtx.Err() == nil {
-			failed <- err
-		}
-	})
-	watching, endWatch := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case err := <-failed:
-			endWatch(err)
-		case <-watching.Done():
-		}
-	}()
-	err = watch(watching, l.engine.Services(), runs)
-	if cause := context.Cause(watching); cause != nil && !errors.Is(cause, context.Canceled) {
-		err = cause
-	}
-	endWatch(nil)
-	stopRunner(errors.New("done"))
-	yard.Wait()
-	stop(errors.New("done"))
-	parts.Wait()
-	return err
+	return r.Run(ctx)
 }
 
 type local struct {

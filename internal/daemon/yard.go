@@ -142,6 +142,7 @@ func Runner(ctx context.Context, c RunnerConfig) error {
 	if err != nil {
 		return err
 	}
+	go box.Warm(ctx) // ends with the process at the latest
 	if err := r.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
