@@ -75,10 +75,24 @@ func (s *session) text(ctx context.Context, query string, args ...any) (string, 
 	return v, rows.Err()
 }
 
-func (s *session) close() error { return s.conn.(*sql.Conn).Close() }
+// close gives the connection back.
+func (s *session) close() error {
+	s.finalize()
+	return s.conn.(*sql.Conn).Close()
+}
+
+// finalize closes the statements. Nobody else does: with one of them open SQLite
+// keeps the file open after the connection was closed, and never clears its log away.
+func (s *session) finalize() {
+	for _, st := range s.stmts {
+		_ = st.Close() // it reports again what its last use did
+	}
+	clear(s.stmts)
+}
 
 // discard closes the connection for good instead of giving it back.
 func (s *session) discard() {
+	s.finalize()
 	c := s.conn.(*sql.Conn)
 	_ = c.Raw(func(any) error { return driver.ErrBadConn })
 	_ = c.Close()

@@ -153,7 +153,6 @@ func (s *Store) Close() error {
 		s.running.Wait()
 		s.views.Lock()
 		defer s.views.Unlock()
-		// A reader's statements end with its connection.
 		for range cap(s.readers) {
 			r := <-s.readers
 			s.closed = errors.Join(s.closed, r.close())
