@@ -20,7 +20,7 @@ type Principal struct {
 	ID   string        `json:"id"`   // stable; never reused
 	Name string        `json:"name"` // for people to read
 
-	// Projects limits what the principal may touch; empty means every project.
+	// Projects are those that the principal may touch; an administrator may touch all.
 	Projects []ProjectID `json:"projects,omitempty"`
 	Admin    bool        `json:"admin,omitempty"`
 }
