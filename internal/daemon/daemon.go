@@ -220,8 +220,12 @@ func (in *installation) announce(ctx context.Context, ready func(context.Context
 	return ready(sallyport.WithPrincipal(ctx, operator()), Info{URL: in.c.BaseURL, Data: in.c.Data, Services: services})
 }
 
-// sequence brings audit records into the audit log. It ends for good when the two disagree.
+// sequence brings audit records into the audit log. It ends for good when the
+// two disagree: nothing is added to a trail that was altered while we did not look.
 func (in *installation) sequence(ctx context.Context) {
+	if !in.audited(ctx) {
+		return
+	}
 	signal, stop := engine.NewLedger(in.store).Watch()
 	defer stop()
 	done := make(chan struct{})
@@ -237,6 +241,31 @@ func (in *installation) sequence(ctx context.Context) {
 			return
 		case <-signal:
 			in.sequencer.Wake()
+		}
+	}
+}
+
+// audited compares the whole trail with its log, and halts the sequencer when
+// they disagree. False means that there is nothing to sequence.
+func (in *installation) audited(ctx context.Context) bool {
+	const retryPause = time.Second // of a store that does not answer
+	for {
+		report, err := verifyAudit(ctx, in.c.Data, in.settings, engine.NewLedger(in.store))
+		switch {
+		case ctx.Err() != nil:
+			return false
+		case err != nil:
+			in.log.Warn("audit trail could not be verified and will be tried again", "error", err)
+			waitFor(ctx.Done(), retryPause)
+		case !report.OK:
+			reason := report.Problems[0].Text
+			if more := len(report.Problems) - 1; more > 0 {
+				reason += fmt.Sprintf(" (and %d more)", more)
+			}
+			in.sequencer.Halt(ctx, reason)
+			return false
+		default:
+			return true
 		}
 	}
 }

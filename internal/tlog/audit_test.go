@@ -413,6 +413,26 @@ func TestOldLogRestored(t *testing.T) {
 	}
 }
 
+// TestHalt is what whoever compared the whole trail may ask for: Run, which
+// compares its end alone, adds nothing any more.
+func TestHalt(t *testing.T) {
+	t.Parallel()
+	m, dir, key := trailed(t, 30)
+	s, err := OpenSequencer(t.Context(), auditConfig(dir, key), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(context.WithoutCancel(t.Context()))
+	s.Halt(t.Context(), "record 7 differs")
+	m.append(1)
+	if err := s.Run(t.Context()); sallyport.ErrorCode(err) != sallyport.CodeConflict || !strings.Contains(err.Error(), "record 7") {
+		t.Errorf("Run returned %v, want the reason", err)
+	}
+	if got := s.Status().Halted; got != "record 7 differs" {
+		t.Errorf("status says %q", got)
+	}
+}
+
 // stopHalted wants that Run ended by itself.
 func stopHalted(t testing.TB, stop func() error) error {
 	t.Helper()

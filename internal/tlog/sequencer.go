@@ -133,6 +133,10 @@ func disagree(format string, args ...any) error {
 	return &haltError{fmt.Sprintf(format, args...)}
 }
 
+// Halt stops sequencing for good: somebody who compared more than Run does found
+// that trail and log disagree. Every later Run returns that; one in progress does not end.
+func (s *Sequencer) Halt(ctx context.Context, reason string) { s.halt(ctx, &haltError{reason}) }
+
 func (s *Sequencer) halt(ctx context.Context, h *haltError) {
 	s.log.ErrorContext(ctx, "audit sequencing halted", "reason", h.reason)
 	s.mu.Lock()
