@@ -13,6 +13,7 @@ type Command struct {
 	Name  string // in lower case
 	Props []Var  // in order, unescaped; names as written
 	Value string // unescaped
+	Line  string // the whole as it was written, without white space before it
 }
 
 // Prop returns the property with the given name, without regard to case; ""
@@ -60,7 +61,9 @@ func ParseCommand(line string) (cmd Command, ok bool) {
 		if !found {
 			return Command{}, false
 		}
-		return newCommand(info, ",", propertyEscapes, unescape(value, valueEscapes))
+		cmd, ok = newCommand(info, ",", propertyEscapes, unescape(value, valueEscapes))
+		cmd.Line = line
+		return cmd, ok
 	}
 	_, rest, found := strings.Cut(line, "##[")
 	if !found {
@@ -71,6 +74,7 @@ func ParseCommand(line string) (cmd Command, ok bool) {
 		return Command{}, false
 	}
 	cmd, ok = newCommand(info, ";", legacyEscapes, unescape(value, legacyEscapes))
+	cmd.Line = line
 	return cmd, ok && slices.Contains(legacyCommands, cmd.Name)
 }
 

@@ -42,6 +42,7 @@ func TestParseCommand(t *testing.T) {
 			}
 			continue
 		}
+		want.Line = strings.TrimLeft(line, " \t")
 		if !ok || !reflect.DeepEqual(got, *want) {
 			t.Errorf("%q: got %+v %v, want %+v", line, got, ok, *want)
 		}

@@ -140,6 +140,39 @@ func (s *Scope) Value(t sallyport.Template) (Value, error) {
 	return v, nil
 }
 
+// Piece is a part of a template: literal text, or an expression with its value.
+type Piece struct {
+	Expr    string // as written between ${{ and }}; "" of literal text
+	Text    string // the value as text
+	Tainted bool
+}
+
+// Pieces returns the template in pieces; their texts one after another are what
+// Text returns.
+func (s *Scope) Pieces(t sallyport.Template) ([]Piece, error) {
+	segs, perr := parseTemplate(t.Text, s.known)
+	if perr != nil {
+		return nil, evalError(t, perr)
+	}
+	e := evaluator{scope: s}
+	out := make([]Piece, len(segs))
+	for i, seg := range segs {
+		out[i].Text = seg.text
+		if seg.expr == nil {
+			continue
+		}
+		v, perr := e.eval(seg.expr)
+		if perr == nil {
+			perr = e.spend(seg.off, 1, len(v.str))
+		}
+		if perr != nil {
+			return nil, evalError(t, perr)
+		}
+		out[i] = Piece{Expr: seg.text, Text: v.String(), Tainted: v.Tainted()}
+	}
+	return out, nil
+}
+
 // join evaluates the segments of one template.
 func (s *Scope) join(segs []segment) (Value, *exprError) {
 	e := evaluator{scope: s}

@@ -30,6 +30,10 @@ var knownCommands = []string{
 	"remove-matcher", "save-state", "set-env", "set-output", "stop-commands", "warning",
 }
 
+// unechoed are the commands that echo does not show: they are in the log anyhow, or
+// must not be.
+var unechoed = []string{"add-mask", "debug", "error", "notice", "warning"}
+
 // command obeys a workflow command ("Workflow commands for GitHub Actions");
 // false when the line is output like any other.
 func (s *step) command(c workflow.Command) bool {
@@ -40,8 +44,8 @@ func (s *step) command(c workflow.Command) bool {
 		}
 		return false
 	}
-	if s.commands.echo && c.Name != "add-mask" && slices.Contains(knownCommands, c.Name) {
-		s.out.print(sallyport.LogOutput, "::"+c.Name+"::"+c.Value)
+	if s.commands.echo && slices.Contains(knownCommands, c.Name) && !slices.Contains(unechoed, c.Name) {
+		s.out.print(sallyport.LogOutput, c.Line)
 	}
 	switch c.Name {
 	case "group":

@@ -84,6 +84,15 @@ func (c *commandFiles) vars() []workflow.Var {
 	return out
 }
 
+// entries are those of the github context that name the files.
+func (c *commandFiles) entries() []workflow.Entry {
+	out := make([]workflow.Entry, 0, len(fileKinds))
+	for _, kind := range fileKinds {
+		out = append(out, workflow.Entry{Key: kind, Value: workflow.String(path.Join(c.layout.work, commandDir, c.files[kind].name))})
+	}
+	return out
+}
+
 // read returns what the process wrote; nil when that is nothing.
 func (c *commandFiles) read(kind string) ([]byte, error) {
 	file, root := c.files[kind], c.layout.commands

@@ -29,6 +29,7 @@ type job struct {
 	lease  *sallyport.Lease
 	plan   *sallyport.PlanJob
 	layout *layout
+	root   *frame // of the job's own steps
 	room   sallyport.Room
 	mask   *redact.Set
 	log    *jobLog
@@ -161,6 +162,7 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 		})
 		defer timer.Stop()
 	}
+	j.root = f
 	fatal := j.runSteps(life, f, j.plan.Steps)
 	if life.Err() != nil {
 		j.skipRest()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
 
 	sallyport "github.com/sallyport-ci/sallyport"
@@ -16,6 +15,7 @@ type shell struct {
 	argv      []string
 	extension string
 	shown     string // for people; the command itself if ""
+	dialect   string // bash or sh, of scripts that can be looked through
 }
 
 // String returns the command as the log shows it.
@@ -29,9 +29,9 @@ func (sh shell) String() string {
 // The shells that have a name ("jobs.<job_id>.steps[*].shell" of GitHub's
 // workflow syntax). The empty name is what runs when nothing is said.
 var shells = map[string]shell{
-	"":     {argv: []string{"bash", "-e", "{0}"}, extension: ".sh"},
-	"bash": {argv: []string{"bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "{0}"}, extension: ".sh"},
-	"sh":   {argv: []string{"sh", "-e", "{0}"}, extension: ".sh"},
+	"":     {argv: []string{"bash", "-e", "{0}"}, extension: ".sh", dialect: "bash"},
+	"bash": {argv: []string{"bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "{0}"}, extension: ".sh", dialect: "bash"},
+	"sh":   {argv: []string{"sh", "-e", "{0}"}, extension: ".sh", dialect: "sh"},
 	// Debian has no python by that name.
 	"python": {argv: []string{"sh", "-c", `command -v python >/dev/null && exec python "$0"; exec python3 "$0"`, "{0}"}, extension: ".py", shown: "python {0}"},
 	"pwsh":   {argv: []string{"pwsh", "-command", ". '{0}'"}, extension: ".ps1"},
@@ -94,17 +94,17 @@ func (sh shell) command(script string) []string {
 
 // runScript runs the text of a run step.
 func (s *step) runScript(ctx context.Context) error {
-	j, scope := s.job, s.frame.scope
-	text, tainted, err := scope.Text(s.plan.Run)
+	j := s.job
+	sh, err := s.shell()
 	if err != nil {
 		return err
 	}
-	if tainted {
-		if err := s.checkInjection(); err != nil {
-			return err
-		}
+	files, err := j.layout.newCommandFiles()
+	if err != nil {
+		return err
 	}
-	sh, err := s.shell()
+	s.frame.scope.Set("github", withEntries(s.frame.scope.Get("github"), files.entries()...))
+	text, err := s.scriptText(sh)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,6 @@ func (s *step) runScript(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text = lineEnds.Replace(text)
 	if sh.extension == ".ps1" {
 		text = "$ErrorActionPreference = 'stop'\n" + text +
 			"\nif ((Test-Path -LiteralPath variable:\\LASTEXITCODE)) { exit $LASTEXITCODE }\n"
@@ -122,23 +121,14 @@ func (s *step) runScript(ctx context.Context) error {
 		return err
 	}
 	s.announce(text, sh)
-	return s.exec(ctx, sh.command(script), dir)
+	return s.exec(ctx, sh.command(script), dir, files)
 }
 
 // exec runs one process with the step's environment and command files, and
 // takes what it wrote to them.
-func (s *step) exec(ctx context.Context, argv []string, dir string) error {
+func (s *step) exec(ctx context.Context, argv []string, dir string, files *commandFiles) error {
 	j := s.job
-	files, err := j.layout.newCommandFiles()
-	if err != nil {
-		return err
-	}
 	env := j.processEnv(s.frame, &s.env, files)
-	action := s.plan.ID
-	if action == "" {
-		action = "__run"
-	}
-	env = append(env, sallyport.EnvVar{Name: "GITHUB_ACTION", Value: action})
 	result, err := j.room.Exec(ctx, sallyport.ExecSpec{
 		Argv: argv, Env: env, Dir: dir, Stdout: s.out, Stderr: s.out,
 	})
@@ -246,49 +236,4 @@ func (s *step) announceVars(title string, names []string, get func(string) (stri
 		fmt.Fprintf(&b, "  %s: %s\n", name, value)
 	}
 	s.out.print(sallyport.LogCommand, b.String())
-}
-
-// harmless is text that means the same inside and outside of quotes in any
-// shell or language: a version, a branch's name, a number.
-var harmless = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._/-]*)?$`)
-
-// checkInjection refuses a script into which an untrusted value would be pasted
-// that could become code. Values without any special character pass.
-func (s *step) checkInjection() error {
-	for _, piece := range expressions(s.plan.Run.Text) {
-		v, err := s.frame.scope.Value(sallyport.Template{Text: piece, Pos: s.plan.Run.Pos})
-		if err != nil {
-			return err
-		}
-		if v.Tainted() && !harmless.MatchString(v.String()) {
-			inner := strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(piece, "${{"), "}}"))
-			return sallyport.Errorf(sallyport.CodeInvalid, "refused: %.200s is an untrusted value with special characters, and pasting it into the script could run it", piece).
-				WithHint("pass it by environment: add `env: { VALUE: %.200s }` to the step and write \"$VALUE\" in the script instead of ${{ %.200s }}", piece, inner)
-		}
-	}
-	return nil
-}
-
-// expressions returns the parts ${{ … }} of a text. A quoted string in one may
-// hold }}.
-func expressions(text string) []string {
-	var out []string
-	for {
-		start := strings.Index(text, "${{")
-		if start < 0 {
-			return out
-		}
-		text = text[start:]
-		quoted, end := false, len(text)
-		for i := 3; i < len(text); i++ {
-			if text[i] == '\'' {
-				quoted = !quoted
-			} else if !quoted && strings.HasPrefix(text[i:], "}}") {
-				end = i + 2
-				break
-			}
-		}
-		out = append(out, text[:end])
-		text = text[end:]
-	}
 }

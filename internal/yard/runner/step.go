@@ -19,6 +19,7 @@ type frame struct {
 	scope   *workflow.Scope
 	results []workflow.Entry // of the steps context
 	failed  bool             // a step of this frame failed
+	names   map[string]int   // of steps without an id, how often each was given
 
 	// Of a composite action only.
 	composite bool
@@ -154,7 +155,12 @@ func (s *step) prepare() (run, survives bool, err error) {
 	}
 	status := j.status(f)
 	f.scope.SetStatus(status)
-	f.scope.Set("job", workflow.Object(workflow.Entry{Key: "status", Value: workflow.String(statusName(status))}))
+	f.scope.Set("job", workflow.Object(workflow.Entry{Key: "status", Value: workflow.String(statusName(j.status(j.root)))}))
+	entries := []workflow.Entry{{Key: "action", Value: workflow.String(f.name(s.plan))}}
+	if f.composite {
+		entries = append(entries, workflow.Entry{Key: "action_status", Value: workflow.String(statusName(status))})
+	}
+	f.scope.Set("github", withEntries(f.scope.Get("github"), entries...))
 	f.scope.Set("env", s.env.context())
 	vars, err := f.scope.Vars(s.plan.Env)
 	if err != nil {
@@ -173,6 +179,28 @@ func (s *step) prepare() (run, survives bool, err error) {
 	survives, err = f.scope.Condition(s.plan.If)
 	f.scope.SetStatus(status)
 	return true, survives, err
+}
+
+// name is what github.action and GITHUB_ACTION call a step: its id, else what
+// it uses, with a number from the second time on.
+func (f *frame) name(p *sallyport.PlanStep) string {
+	if p.ID != "" {
+		return p.ID
+	}
+	name := "__run"
+	switch uses, _, _ := strings.Cut(p.Uses, "@"); {
+	case strings.HasPrefix(uses, "./"), strings.HasPrefix(uses, "$/"):
+		name = "__self"
+	case uses != "":
+		name = "__" + strings.ReplaceAll(uses, "/", "_")
+	}
+	if f.names == nil {
+		f.names = map[string]int{}
+	}
+	if f.names[name]++; f.names[name] > 1 {
+		name = fmt.Sprintf("%s_%d", name, f.names[name])
+	}
+	return name
 }
 
 func statusName(s workflow.Status) string {
