@@ -29,6 +29,9 @@ type Yard interface {
 	PutArtifact(ctx context.Context, l LeaseRef, name string, content io.Reader) (Artifact, error)
 	// GetArtifact returns an artifact of the same run and its content, as a tar of its files.
 	GetArtifact(ctx context.Context, l LeaseRef, name string) (Artifact, io.ReadCloser, error)
+	// Artifacts lists the artifacts of the same run that the job may read, by name and
+	// without their files.
+	Artifacts(ctx context.Context, l LeaseRef) ([]Artifact, error)
 	// Finish hands in the result and ends the lease.
 	Finish(ctx context.Context, l LeaseRef, r JobResult) error
 }

@@ -366,6 +366,9 @@ func (f fakeYard) PutArtifact(ctx context.Context, l sallyport.LeaseRef, name st
 func (f fakeYard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, name string) (sallyport.Artifact, io.ReadCloser, error) {
 	return r2[sallyport.Artifact, io.ReadCloser](ctx, f.fake, "Yard.GetArtifact", l, name)
 }
+func (f fakeYard) Artifacts(ctx context.Context, l sallyport.LeaseRef) ([]sallyport.Artifact, error) {
+	return r1[[]sallyport.Artifact](ctx, f.fake, "Yard.Artifacts", l)
+}
 func (f fakeYard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobResult) error {
 	return r0(ctx, f.fake, "Yard.Finish", l, r)
 }

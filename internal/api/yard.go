@@ -38,6 +38,9 @@ func (s *server) yard() {
 		}
 		return rpc.LogEnd{End: end}, err
 	})
+	list(s, rpc.RunArtifacts, func(ctx context.Context, in *rpc.Leased) ([]sallyport.Artifact, error) {
+		return y.Artifacts(ctx, in.Ref())
+	})
 	obey(s, rpc.Report, func(ctx context.Context, in *rpc.ReportIn) error { return y.Report(ctx, in.Ref(), in.Body) })
 	obey(s, rpc.Finish, func(ctx context.Context, in *rpc.FinishIn) error { return y.Finish(ctx, in.Ref(), in.Body) })
 	s.source()

@@ -36,6 +36,7 @@ type house struct {
 	runner context.Context
 	p      sallyport.Project
 	dir    string
+	skip   string // a queue that work leaves alone
 
 	mu  sync.Mutex
 	now time.Time
@@ -95,12 +96,16 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// work runs the stages' work that is due until there is none.
+// work runs the stages' work that is due until there is none. Watching is left
+// out, for that of a live deployment has no end.
 func (h *house) work() {
 	h.t.Helper()
 	for busy := true; busy; {
 		busy = false
 		for _, s := range h.e.river() {
+			if s.queue == sallyport.QueueWatch || s.queue == h.skip {
+				continue
+			}
 			w, _, err := h.e.claim(h.t.Context(), s.queue)
 			check(h.t, err)
 			if w != nil {
@@ -494,7 +499,15 @@ func TestArtifacts(t *testing.T) {
 	if !bytes.Contains(b, []byte("dir/app")) || got.Digest != a.Digest {
 		t.Error("the artifact did not come back as a tar of its file")
 	}
+	near, err := h.y.Artifacts(h.runner, l.Ref)
+	check(t, err)
+	if len(near) != 3 || near[0].Name != "app" || near[1].Name != "same" || near[2].Name != "two" || near[2].Files != nil {
+		t.Errorf("the job sees the artifacts %+v", near)
+	}
 	h.finish(l, sallyport.Success, nil)
+	if _, err := h.y.Artifacts(h.runner, l.Ref); sallyport.ErrorCode(err) != sallyport.CodeConflict {
+		t.Errorf("artifacts were listed without a lease: %v", err)
+	}
 	list, err := h.s.Artifacts.Artifacts(h.admin, id)
 	check(t, err)
 	if len(list) != 3 {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sallyport-ci/sallyport"
@@ -241,6 +242,30 @@ func (y yard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, name string
 		pw.CloseWithError(wrapInTar(pw, blob, a))
 	}()
 	return a, pr, nil
+}
+
+// Artifacts lists what GetArtifact would give.
+func (y yard) Artifacts(ctx context.Context, l sallyport.LeaseRef) ([]sallyport.Artifact, error) {
+	if err := y.e.allow(ctx, actYard, ""); err != nil {
+		return nil, err
+	}
+	_, r, err := y.e.peek(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	var out []sallyport.Artifact
+	err = y.e.view(ctx, func(tx sallyport.Tx) error {
+		all, err := tx.Artifacts().ByRun(r.ID)
+		for _, a := range all {
+			if a.Tier.Covers(r.Tier) {
+				a.Files = nil
+				out = append(out, a)
+			}
+		}
+		return err
+	})
+	slices.SortFunc(out, func(a, b sallyport.Artifact) int { return strings.Compare(a.Name, b.Name) })
+	return out, err
 }
 
 func wrapInTar(w io.Writer, content io.Reader, a sallyport.Artifact) error {

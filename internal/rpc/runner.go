@@ -94,6 +94,10 @@ func parts(contentType string, body io.Reader, first any) (io.Reader, error) {
 	return p, nil
 }
 
+func (r runner) Artifacts(ctx context.Context, l sallyport.LeaseRef) ([]sallyport.Artifact, error) {
+	return list(ctx, r.c, RunArtifacts, leased(l))
+}
+
 func (r runner) Finish(ctx context.Context, l sallyport.LeaseRef, result sallyport.JobResult) error {
 	return tell(ctx, r.c, Finish, FinishIn{Leased: leased(l), Body: result})
 }

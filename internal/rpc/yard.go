@@ -68,5 +68,6 @@ var (
 	Source        = Call[SourceIn, Bytes]{ID: "source", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/source", Summary: "Fetch the run's commit as a tar of a bare repository", Repeatable: true}
 	PutArtifact   = Call[NamedIn, sallyport.Artifact]{ID: "put-artifact", Method: http.MethodPut, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Hand in an artifact as a tar of its files"}
 	FetchArtifact = Call[NamedIn, Bytes]{ID: "fetch-artifact", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Fetch an artifact of the same run, described and as a tar of its files", Repeatable: true}
+	RunArtifacts  = Call[Leased, List[sallyport.Artifact]]{ID: "run-artifacts", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifacts", Summary: "List the artifacts of the same run", Repeatable: true}
 	Finish        = yard[FinishIn, None]("finish", "/jobs/{job}/finish", "Hand in the result of a job")
 )

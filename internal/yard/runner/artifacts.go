@@ -42,6 +42,10 @@ func (s *step) upload(ctx context.Context, in inputs) error {
 	if err != nil {
 		return err
 	}
+	overwrite, err := in.boolean("overwrite", false)
+	if err != nil {
+		return err
+	}
 	f, err := j.layout.find(lines, hidden)
 	if err != nil {
 		return err
@@ -68,16 +72,26 @@ func (s *step) upload(ctx context.Context, in inputs) error {
 	if err != nil {
 		if sallyport.ErrorCode(err) == sallyport.CodeConflict {
 			j.poke() // either the name is taken or the lease is lost
-			return sallyport.Errorf(sallyport.CodeInvalid, "the artifact %q cannot be stored: %w", name, err).
-				WithHint("artifacts are immutable; give each upload of a run a name of its own")
+			hint := "artifacts are immutable; give each upload of a run a name of its own"
+			if overwrite {
+				hint = "overwrite: true is not available, since " + hint
+			}
+			return sallyport.Errorf(sallyport.CodeInvalid, "the artifact %q cannot be stored: %w", name, err).WithHint("%s", hint)
 		}
 		return err
 	}
 	s.out.print(sallyport.LogOutput, fmt.Sprintf("Artifact %s: %d files, %d bytes, %s.", artifact.Name, len(f.files), artifact.Size, artifact.Digest))
-	if err := s.setOutput(workflow.Var{Name: "artifact-id", Value: string(artifact.ID)}); err != nil {
-		return err
+	server, _ := s.frame.scope.Get("github").Get("server_url")
+	for _, x := range []workflow.Var{
+		{Name: "artifact-id", Value: string(artifact.ID)},
+		{Name: "artifact-url", Value: server.String() + "/artifacts/" + string(artifact.ID)},
+		{Name: "artifact-digest", Value: artifact.Digest.Hex()},
+	} {
+		if err := s.setOutput(x); err != nil {
+			return err
+		}
 	}
-	return s.setOutput(workflow.Var{Name: "artifact-digest", Value: artifact.Digest.Hex()})
+	return nil
 }
 
 // root is the directory that the paths in the artifact are relative to: the least
@@ -123,62 +137,4 @@ func (j *job) put(ctx context.Context, name, root string, files []string) (artif
 		return err
 	})
 	return artifact, err
-}
-
-// download unpacks an artifact of the run beneath the workspace. The archive is
-// checked here and unpacked inside the room, where links can do no harm.
-func (s *step) download(ctx context.Context, in inputs) error {
-	j := s.job
-	name := in.text("name", "")
-	if name == "" {
-		return sallyport.Errorf(sallyport.CodeInvalid, "download-artifact needs the name of an artifact").
-			WithHint("add the input name; this runner does not download all artifacts or a pattern of them at once")
-	}
-	for _, other := range []string{"pattern", "artifact-ids", "run-id", "repository", "github-token"} {
-		if in.text(other, "") != "" {
-			return sallyport.Errorf(sallyport.CodeInvalid, "the input %s is not available: artifacts come from the same run, by name", other)
-		}
-	}
-	if err := checkArtifactName(name); err != nil {
-		return err
-	}
-	dir := j.layout.inWorkspace(in.text("path", "."))
-	if _, ok := j.layout.inWork(dir); !ok {
-		return sallyport.Errorf(sallyport.CodeInvalid, "the path %.200q is not beneath the workspace", in.text("path", ""))
-	}
-	var artifact sallyport.Artifact
-	var content io.ReadCloser
-	err := retry(ctx, func() (err error) {
-		artifact, content, err = j.runner.cfg.Yard.GetArtifact(ctx, j.lease.Ref, name)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer content.Close()
-
-	r, w := io.Pipe()
-	type outcome struct {
-		files int
-		err   error
-	}
-	filtered := make(chan outcome, 1)
-	go func() {
-		n, err := filter(w, content)
-		filtered <- outcome{n, err}
-		_ = w.CloseWithError(err)
-	}()
-	err = s.tool(ctx, sallyport.ExecSpec{
-		Argv: []string{"sh", "-ec", `mkdir -p -- "$1" && exec tar -x -f - -C "$1" --no-same-owner`, "sh", dir}, Stdin: r,
-	})
-	_ = r.CloseWithError(io.ErrClosedPipe)
-	got := <-filtered
-	if got.err != nil && !errors.Is(got.err, io.ErrClosedPipe) {
-		return sallyport.Errorf(sallyport.CodeInvalid, "unpack the artifact: %w", got.err)
-	}
-	if err != nil {
-		return err
-	}
-	s.out.print(sallyport.LogOutput, fmt.Sprintf("Artifact %s: %d files unpacked to %s.", artifact.Name, got.files, dir))
-	return s.setOutput(workflow.Var{Name: "download-path", Value: dir})
 }

@@ -110,7 +110,7 @@ func TestDownload(t *testing.T) {
 		{name: "files", with: "{ name: a, path: in }", text: "in/d/y\nin/x\nrun me\n",
 			content: makeTar(t, tarEntry{name: "d/", kind: tar.TypeDir}, tarEntry{name: "d/y", body: "y"}, tarEntry{name: "x", body: "#!/bin/sh\necho run me\n", mode: 0o4755})},
 		{name: "no such artifact", with: "{ name: b }", fails: "there is no artifact"},
-		{name: "no name", with: "{ path: in }", fails: "needs the name"},
+		{name: "of another run", with: "{ name: a, run-id: 7 }", fails: "artifacts come from the same run"},
 		{name: "out of the workspace", with: "{ name: a, path: /etc/x }", fails: "not beneath the workspace", content: makeTar(t)},
 		{name: "dots", with: "{ name: a, path: in }", fails: "leads out", content: makeTar(t, tarEntry{name: "ok", body: "1"}, tarEntry{name: "../evil", body: "x"})},
 		{name: "absolute", with: "{ name: a, path: in }", fails: "leads out", content: makeTar(t, tarEntry{name: "/tmp/evil", body: "x"})},
@@ -138,6 +138,65 @@ func TestDownload(t *testing.T) {
 				t.Errorf("%s: output %q, want %q\n%s", e.Conclusion, e.text(), c.text, e.all())
 			}
 		})
+	}
+}
+
+func TestDownloadSeveral(t *testing.T) {
+	t.Parallel()
+	one := func(name string) []byte { return makeTar(t, tarEntry{name: name, body: name}) }
+	for _, c := range []struct {
+		name, with, want, fails string
+	}{
+		{name: "all", with: "{ path: in }", want: "in/.dot/d in/log-1/b in/log-2/c in/x/a"},
+		{name: "all into the workspace", want: "./.dot/d ./log-1/b ./log-2/c ./x/a"},
+		{name: "merged", with: "{ path: in, merge-multiple: true }", want: "in/a in/b in/c in/d"},
+		{name: "pattern", with: "{ path: in, pattern: log-* }", want: "in/log-1/b in/log-2/c"},
+		{name: "pattern and merged", with: "{ path: in, pattern: 'log-?', merge-multiple: true }", want: "in/b in/c"},
+		{name: "pattern for one", with: "{ path: in, pattern: x }", want: "in/x/a"},
+		{name: "star is not for dots", with: "{ path: in, pattern: '*' }", want: "in/log-1/b in/log-2/c in/x/a"},
+		{name: "alternatives", with: "{ path: in, pattern: '{x,log-{2,3}}' }", want: "in/log-2/c in/x/a"},
+		{name: "class", with: "{ path: in, pattern: 'log-[!1]' }", want: "in/log-2/c"},
+		{name: "negated", with: "{ path: in, pattern: '!log-*' }", want: "in/.dot/d in/x/a"},
+		{name: "none matches", with: "{ path: ., pattern: none-* }", want: ""},
+		{name: "a name comes before a pattern", with: "{ path: in, name: x, pattern: 'log-*' }", want: "in/a"},
+		{name: "one id", with: "{ path: in, artifact-ids: artifact-x }", want: "in/a"},
+		{name: "two ids", with: "{ path: in, artifact-ids: 'artifact-x, artifact-log-1' }", want: "in/log-1/b in/x/a"},
+		{name: "unknown id", with: "{ path: in, artifact-ids: 7 }", fails: "no artifact with the id"},
+		{name: "id and name", with: "{ name: x, artifact-ids: 7 }", fails: "cannot be used together"},
+		{name: "bad pattern", with: "{ pattern: '[' }", fails: "not a valid pattern"},
+		{name: "too many alternatives", with: "{ pattern: '" + strings.Repeat("{a,b}", 20) + "' }", fails: "alternatives"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			yard := newFakeYard()
+			yard.artifacts = map[string][]byte{"x": one("a"), "log-1": one("b"), "log-2": one("c"), ".dot": one("d")}
+			with := ""
+			if c.with != "" {
+				with = ", with: " + c.with
+			}
+			e := trial{yard: yard, yaml: steps("- { uses: actions/download-artifact@v4" + with + " }\n- run: find $(ls -d in || echo .) -type f | sort | paste -sd ' '")}.try(t)
+			if c.fails != "" {
+				if e.Conclusion != sallyport.Failure || !strings.Contains(e.Cause, c.fails) {
+					t.Errorf("%s: %q\n%s", e.Conclusion, e.Cause, e.all())
+				}
+				return
+			}
+			lines := strings.Split(strings.TrimRight(e.text(), "\n"), "\n")
+			if got := lines[len(lines)-1]; e.Conclusion != sallyport.Success || got != c.want && !(c.want == "" && strings.HasPrefix(got, "ls: ")) {
+				t.Errorf("%s: files %q, want %q\n%s", e.Conclusion, got, c.want, e.all())
+			}
+		})
+	}
+}
+
+// A control plane that lies about names must not make the runner write elsewhere.
+func TestDownloadHostileName(t *testing.T) {
+	t.Parallel()
+	yard := newFakeYard()
+	yard.artifacts = map[string][]byte{"../../evil": makeTar(t, tarEntry{name: "x", body: "x"})}
+	e := trial{yard: yard, yaml: steps("- uses: actions/download-artifact@v4")}.try(t)
+	if e.Conclusion != sallyport.Failure || !strings.Contains(e.Cause, "not the name of an artifact") {
+		t.Errorf("%s: %q\n%s", e.Conclusion, e.Cause, e.all())
 	}
 }
 

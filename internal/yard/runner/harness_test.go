@@ -10,9 +10,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -232,6 +234,16 @@ func (y *fakeYard) GetArtifact(_ context.Context, _ sallyport.LeaseRef, name str
 		return sallyport.Artifact{}, nil, sallyport.Errorf(sallyport.CodeNotFound, "there is no artifact %q in this run", name)
 	}
 	return sallyport.Artifact{Name: name}, io.NopCloser(bytes.NewReader(b)), nil
+}
+
+func (y *fakeYard) Artifacts(context.Context, sallyport.LeaseRef) ([]sallyport.Artifact, error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	var out []sallyport.Artifact
+	for _, name := range slices.Sorted(maps.Keys(y.artifacts)) {
+		out = append(out, sallyport.Artifact{ID: "artifact-" + sallyport.ArtifactID(name), Name: name})
+	}
+	return out, nil
 }
 
 func (y *fakeYard) Finish(_ context.Context, _ sallyport.LeaseRef, r sallyport.JobResult) error {
