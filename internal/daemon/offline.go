@@ -62,7 +62,7 @@ func VerifyAudit(ctx context.Context, data string) (sallyport.AuditReport, error
 	if err != nil {
 		return sallyport.AuditReport{}, err
 	}
-	store, err := sqlstore.Open(ctx, sqlstore.Config{DSN: s.dsn(data), Clock: time.Now, Log: slog.New(slog.DiscardHandler)})
+	store, err := sqlstore.Open(ctx, sqlstore.Config{DSN: s.dsn(data), Clock: time.Now, Log: slog.New(slog.DiscardHandler), Existing: true})
 	if err != nil {
 		return sallyport.AuditReport{}, err
 	}

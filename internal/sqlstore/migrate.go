@@ -49,6 +49,11 @@ func (s *Store) migrateWith(ctx context.Context, files fs.FS) error {
 	case version > target:
 		return sallyport.Errorf(sallyport.CodeConflict, "the database is of version %d, this program knows versions up to %d", version, target).
 			WithHint("run the newer Sallyport that wrote it, or restore the backup from before the upgrade")
+	case s.asIs && version == 0:
+		return noDatabase()
+	case s.asIs:
+		return sallyport.Errorf(sallyport.CodeConflict, "the database is of version %d, this program knows version %d", version, target).
+			WithHint("start Sallyport on it once, which brings it to this version, or use the version that wrote it")
 	case version > 0 && s.file != "":
 		backup := fmt.Sprintf("%s.v%d-%s", s.file, version, s.clock().UTC().Format("20060102T150405.000"))
 		if err := s.backupSQLite(ctx, backup); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,8 @@ type Config struct {
 	DSN   string           // "sqlite:PATH" or "postgres://…"
 	Clock func() time.Time // names backups; nil is time.Now
 	Log   *slog.Logger     // nil is silence
+	// Existing refuses to make a database or to migrate one, for those who only look.
+	Existing bool
 }
 
 // Store is a sallyport.Store. Several processes may open one PostgreSQL
@@ -26,6 +29,7 @@ type Store struct {
 	d     *dialect
 	clock func() time.Time
 	log   *slog.Logger
+	asIs  bool   // Config.Existing
 	name  string // of this process towards others; random
 	file  string // SQLite only
 
@@ -48,12 +52,15 @@ var _ sallyport.Store = (*Store)(nil)
 
 // Open opens the database and brings it to the present version; an older SQLite
 // file is copied beside itself before. It answers CodeInvalid for a database that
-// is not ours, CodeConflict for one of a newer version, CodeUnavailable when it cannot be reached.
+// is not ours, CodeConflict for one of a newer version, CodeUnavailable when it
+// cannot be reached, and with cfg.Existing CodeNotFound for none and CodeConflict for an older one.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	var s *Store
 	var err error
 	file, isSQLite := strings.CutPrefix(cfg.DSN, "sqlite:")
 	switch {
+	case isSQLite && cfg.Existing && !exists(file):
+		err = noDatabase()
 	case isSQLite:
 		s, err = openSQLite(ctx, file, cfg)
 	case strings.HasPrefix(cfg.DSN, "postgres://"), strings.HasPrefix(cfg.DSN, "postgresql://"):
@@ -74,8 +81,17 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
+func exists(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func noDatabase() error {
+	return sallyport.Errorf(sallyport.CodeNotFound, "the database is missing").WithHint("restore it from your backup")
+}
+
 func newStore(d *dialect, cfg Config) *Store {
-	s := &Store{d: d, clock: cfg.Clock, log: cfg.Log, name: newToken(), watchers: newWatchers(), queue: make(chan *turn)}
+	s := &Store{d: d, clock: cfg.Clock, log: cfg.Log, asIs: cfg.Existing, name: newToken(), watchers: newWatchers(), queue: make(chan *turn)}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
