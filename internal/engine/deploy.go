@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
@@ -47,19 +48,9 @@ func (c *change) newDeployment(rel sallyport.Release, spec sallyport.Environment
 // startNext enqueues the newest pending deployment of an environment when none
 // is under way; older pending ones are superseded, for their content is in it or was rolled back.
 func (c *change) startNext(p sallyport.ProjectID, env string) error {
-	all, err := c.Deployments().Unfinished()
-	if err != nil {
+	pending, err := unfinished(c, p, env)
+	if err != nil || slices.ContainsFunc(pending, func(d sallyport.Deployment) bool { return d.State != sallyport.DeployPending }) {
 		return err
-	}
-	var pending []sallyport.Deployment
-	for _, d := range all {
-		if d.Project != p || d.Environment != env {
-			continue
-		}
-		if d.State != sallyport.DeployPending {
-			return nil
-		}
-		pending = append(pending, d)
 	}
 	for i, d := range pending {
 		if i == len(pending)-1 {
@@ -70,6 +61,23 @@ func (c *change) startNext(p sallyport.ProjectID, env string) error {
 		}
 	}
 	return nil
+}
+
+// unfinished returns the deployments of an environment that are pending, applying or watching, oldest first.
+func unfinished(tx sallyport.Tx, p sallyport.ProjectID, env string) ([]sallyport.Deployment, error) {
+	all, err := tx.Deployments().Unfinished()
+	return slices.DeleteFunc(all, func(d sallyport.Deployment) bool { return d.Project != p || d.Environment != env }), err
+}
+
+// advance moves a deployment as it is now: what a stage loaded before may have
+// been superseded, and a transaction may be played twice.
+func (c *change) advance(id sallyport.DeploymentID, next sallyport.DeploymentState, cause string) (sallyport.Deployment, error) {
+	d, err := c.Deployments().Get(id)
+	if err != nil {
+		return d, err
+	}
+	err = c.moveDeployment(&d, next, cause)
+	return d, err
 }
 
 // moveDeployment is the one place where a deployment's state changes.
@@ -104,17 +112,11 @@ func (c *change) moveDeployment(d *sallyport.Deployment, next sallyport.Deployme
 // verifying its signature and verdict again: a check far away is a rumour.
 // It also takes down what nothing points to any more.
 func (e *Engine) deploy(ctx context.Context, w sallyport.Work) error {
-	d, env, err := e.loadDeployment(ctx, sallyport.DeploymentID(w.Subject))
+	d, _, err := e.loadDeployment(ctx, sallyport.DeploymentID(w.Subject))
 	if err != nil {
 		return err
 	}
 	if d.State == sallyport.DeployPending {
-		if d.RollbackOf != "" && env.Live != "" && env.Live != d.RollbackOf {
-			// The last healthy instance still runs: it gets the traffic back before anything else.
-			if _, err := e.target.Shift(ctx, d.Project, d.Spec, map[sallyport.DeploymentID]int{env.Live: 100}); err != nil {
-				return err
-			}
-		}
 		if err := e.verifyAgain(ctx, d); err != nil {
 			if sallyport.ErrorCode(err) == sallyport.CodeUnavailable {
 				return err
@@ -122,7 +124,10 @@ func (e *Engine) deploy(ctx context.Context, w sallyport.Work) error {
 			return e.endDeployment(ctx, w, d, sallyport.DeployRefused, "verified again before deployment: "+userText(err))
 		}
 		// Journal first: from here on the instance may exist.
-		if err := e.update(ctx, func(c *change) error { return c.moveDeployment(&d, sallyport.DeployApplying, "") }); err != nil {
+		if err := e.update(ctx, func(c *change) (err error) {
+			d, err = c.advance(d.ID, sallyport.DeployApplying, "")
+			return err
+		}); err != nil {
 			return err
 		}
 	}
@@ -252,7 +257,7 @@ func (e *Engine) bringUp(ctx context.Context, w sallyport.Work, d sallyport.Depl
 		}
 	}
 	return e.finish(ctx, w, func(c *change) error {
-		if err := c.moveDeployment(&d, sallyport.DeployWatching, ""); err != nil {
+		if _, err := c.advance(d.ID, sallyport.DeployWatching, ""); err != nil {
 			return err
 		}
 		return c.enqueue(sallyport.QueueWatch, string(d.ID), nil, c.now, watchAttempts)
@@ -275,7 +280,7 @@ func (e *Engine) deployedArtifact(ctx context.Context, d sallyport.Deployment) (
 // endDeployment records how a deployment ended before it took traffic, and has its instance taken down.
 func (e *Engine) endDeployment(ctx context.Context, w sallyport.Work, d sallyport.Deployment, how sallyport.DeploymentState, why string) error {
 	return e.finish(ctx, w, func(c *change) error {
-		if err := c.moveDeployment(&d, how, why); err != nil {
+		if _, err := c.advance(d.ID, how, why); err != nil {
 			return err
 		}
 		if err := c.startNext(d.Project, d.Environment); err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
@@ -26,7 +28,7 @@ func (e *Engine) watch(ctx context.Context, w sallyport.Work) error {
 	if err != nil {
 		return err
 	}
-	if env.URL != url {
+	if url != "" && env.URL != url {
 		if err := e.update(ctx, func(c *change) error { return c.served(d, url) }); err != nil {
 			return err
 		}
@@ -40,6 +42,14 @@ func (e *Engine) watch(ctx context.Context, w sallyport.Work) error {
 			return err
 		case bad != "":
 			return e.rollBack(ctx, w, d, bad)
+		}
+		if failed == 0 && d.State == sallyport.DeployLive && strings.HasPrefix(d.Cause, unhealthyMark) {
+			if err := e.update(ctx, func(c *change) (err error) {
+				d, err = c.recovered(d.ID)
+				return err
+			}); err != nil {
+				return err
+			}
 		}
 		if d.State == sallyport.DeployWatching && !e.now().Before(trial) {
 			if d, err = e.promote(ctx, d); err != nil {
@@ -74,7 +84,8 @@ func (e *Engine) watchFailed(ctx context.Context, w sallyport.Work, cause error)
 }
 
 // takeTraffic makes sure that the instance runs (the host may have been
-// restarted) and has the traffic.
+// restarted) and has the traffic, and returns where it is served. What is live
+// leaves the traffic to one that is on trial: then it returns "".
 func (e *Engine) takeTraffic(ctx context.Context, d sallyport.Deployment) (string, error) {
 	if d.State == sallyport.DeployLive {
 		a, err := e.deployedArtifact(ctx, d)
@@ -84,7 +95,25 @@ func (e *Engine) takeTraffic(ctx context.Context, d sallyport.Deployment) (strin
 		if err := e.apply(ctx, d, a); err != nil {
 			return "", err
 		}
+		if on, err := e.trial(ctx, d); err != nil || on {
+			return "", err
+		}
 	}
+	return e.shift(ctx, d)
+}
+
+// trial tells whether another deployment is on trial in d's environment.
+func (e *Engine) trial(ctx context.Context, d sallyport.Deployment) (on bool, err error) {
+	err = e.view(ctx, func(tx sallyport.Tx) error {
+		rivals, err := unfinished(tx, d.Project, d.Environment)
+		on = slices.ContainsFunc(rivals, func(r sallyport.Deployment) bool { return r.ID != d.ID && r.State == sallyport.DeployWatching })
+		return err
+	})
+	return on, err
+}
+
+// shift gives d all traffic of its environment.
+func (e *Engine) shift(ctx context.Context, d sallyport.Deployment) (string, error) {
 	return e.target.Shift(ctx, d.Project, d.Spec, map[sallyport.DeploymentID]int{d.ID: 100})
 }
 
@@ -134,15 +163,15 @@ func (e *Engine) promote(ctx context.Context, d sallyport.Deployment) (sallyport
 	if err != nil {
 		return d, err
 	}
+	if _, err := e.shift(ctx, d); err != nil { // what had it before is taken down now
+		return d, err
+	}
 	err = e.update(ctx, func(c *change) error {
 		env, err := c.Environments().Get(d.Project, d.Environment)
 		if err != nil {
 			return err
 		}
-		if d, err = c.Deployments().Get(d.ID); err != nil {
-			return err
-		}
-		if err := c.moveDeployment(&d, sallyport.DeployLive, ""); err != nil {
+		if d, err = c.advance(d.ID, sallyport.DeployLive, ""); err != nil {
 			return err
 		}
 		if err := c.keepStatement(statement); err != nil {
@@ -164,10 +193,21 @@ func (e *Engine) promote(ctx context.Context, d sallyport.Deployment) (sallyport
 	return d, err
 }
 
-// retire takes down what was live before d.
+// retire takes down what was live before d. A rollback of it that still waits has become pointless.
 func (c *change) retire(env sallyport.Environment, d sallyport.Deployment) error {
 	if env.Live == "" || env.Live == d.ID {
 		return nil
+	}
+	waiting, err := unfinished(c, d.Project, d.Environment)
+	if err != nil {
+		return err
+	}
+	for _, r := range waiting {
+		if r.State == sallyport.DeployPending && r.RollbackOf == env.Live {
+			if err := c.moveDeployment(&r, sallyport.DeploySuperseded, fmt.Sprintf("#%d took over", d.Number)); err != nil {
+				return err
+			}
+		}
 	}
 	old, err := c.Deployments().Get(env.Live)
 	if err != nil {
@@ -198,77 +238,131 @@ func (e *Engine) outcome(ctx context.Context, d sallyport.Deployment, state sall
 	return e.signDeployment(ctx, d, rel.Verdict, a)
 }
 
-// rollBack records that the deployment was unhealthy and starts a forward
-// deployment of the last healthy release. A rollback that fails too is not rolled
-// back again: that would be a storm, and a person has to look.
+// retreat says where to go from an unhealthy deployment: back is what still runs
+// and takes the traffic again, good is the deployment whose release is brought back.
+// Either has no ID where there is none. A rollback that fails too is not
+// rolled back again: that would be a storm, and a person has to look.
+func retreat(tx sallyport.Tx, d sallyport.Deployment) (back, good sallyport.Deployment, err error) {
+	env, err := tx.Environments().Get(d.Project, d.Environment)
+	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeNotFound {
+		return back, good, err
+	}
+	healthy := env.Previous
+	if d.State == sallyport.DeployWatching && env.Live != "" {
+		if back, err = tx.Deployments().Get(env.Live); err != nil {
+			return back, good, err
+		}
+		if back.State == sallyport.DeployLive { // else it was unhealthy itself
+			healthy = env.Live
+		}
+	}
+	if healthy == "" || d.RollbackOf != "" {
+		return back, good, nil
+	}
+	good, err = tx.Deployments().Get(healthy)
+	return back, good, err
+}
+
+// rollBack gives the traffic back to what was live before, records that the
+// deployment was unhealthy, and starts a forward deployment of the last healthy
+// release. On trial a deployment that waits already goes next instead.
 func (e *Engine) rollBack(ctx context.Context, w sallyport.Work, d sallyport.Deployment, why string) error {
 	e.log.WarnContext(ctx, "deployment was unhealthy", "deployment", d.ID, "environment", d.Environment, "why", why)
+	var back, good sallyport.Deployment
+	if err := e.view(ctx, func(tx sallyport.Tx) (err error) {
+		back, good, err = retreat(tx, d)
+		return err
+	}); err != nil {
+		return err
+	}
+	live := d.State == sallyport.DeployLive
+	if live && good.ID == "" {
+		return e.finish(ctx, w, func(c *change) error { return c.unhealthy(d.ID, why) })
+	}
+	if back.ID != "" {
+		if _, err := e.shift(ctx, back); permanent(err) {
+			e.log.ErrorContext(ctx, "traffic could not be given back", "deployment", back.ID, "error", err)
+		} else if err != nil {
+			return err
+		}
+	}
+	if good.ID == "" {
+		why += "; there is no healthy release to roll back to"
+	}
 	statement, err := e.outcome(ctx, d, sallyport.DeployRolledBack, why)
 	if err != nil {
 		return err
 	}
 	return e.finish(ctx, w, func(c *change) error {
-		env, err := c.Environments().Get(d.Project, d.Environment)
+		d, err := c.advance(d.ID, sallyport.DeployRolledBack, why)
 		if err != nil {
-			return err
-		}
-		if d, err = c.Deployments().Get(d.ID); err != nil {
-			return err
-		}
-		healthy := env.Live
-		if d.State == sallyport.DeployLive { // it was live itself
-			healthy = env.Previous
-		}
-		if healthy == "" || d.RollbackOf != "" && d.State == sallyport.DeployLive {
-			return c.stuck(d, why)
-		}
-		good, err := c.Deployments().Get(healthy)
-		if err != nil {
-			return err
-		}
-		rel, err := c.Releases().Get(good.Release)
-		if err != nil {
-			return err
-		}
-		live := d.State == sallyport.DeployLive
-		if err := c.moveDeployment(&d, sallyport.DeployRolledBack, why); err != nil {
 			return err
 		}
 		if err := c.keepStatement(statement); err != nil {
 			return err
 		}
-		if _, err := c.newDeployment(rel, good.Spec, sallyport.DeployPending, fmt.Sprintf("rolls back #%d: %s", d.Number, why), d.ID); err != nil {
+		waiting, err := unfinished(c, d.Project, d.Environment)
+		if err != nil {
 			return err
 		}
-		if live { // it serves until the good one takes over, which retires it
-			return nil
+		if good.ID == "" || !live && len(waiting) > 0 {
+			err = c.startNext(d.Project, d.Environment)
+		} else {
+			err = c.bringBack(good, d, why)
+		}
+		if err != nil || live { // it serves until the good one takes over, which retires it
+			return err
 		}
 		return c.takeDown(d.ID)
 	})
 }
 
-// stuck records an unhealthy deployment that there is nothing to roll back to.
-func (c *change) stuck(d sallyport.Deployment, why string) error {
-	if d.State == sallyport.DeployWatching {
-		if err := c.moveDeployment(&d, sallyport.DeployRolledBack, why+"; there is no healthy release before it"); err != nil {
-			return err
-		}
-		if err := c.takeDown(d.ID); err != nil {
-			return err
-		}
-		return c.startNext(d.Project, d.Environment)
-	}
-	if err := c.record("deployment.unhealthy", "deployment/"+string(d.ID), map[string]string{"why": why}); err != nil {
+// bringBack starts a forward deployment of a healthy release in place of d.
+func (c *change) bringBack(good, d sallyport.Deployment, why string) error {
+	rel, err := c.Releases().Get(good.Release)
+	if err != nil {
 		return err
 	}
-	d.Cause = clip("unhealthy: "+why+"; there is no healthy release to roll back to", 1000)
-	if err := c.Deployments().Save(d); err != nil {
+	_, err = c.newDeployment(rel, good.Spec, sallyport.DeployPending, fmt.Sprintf("rolls back #%d: %s", d.Number, why), d.ID)
+	return err
+}
+
+// unhealthyMark begins the cause of a live deployment that is unhealthy and has nothing to be replaced by.
+const unhealthyMark = "unhealthy: "
+
+// unhealthy records that a live deployment is unhealthy and there is nothing to
+// roll back to, once until it recovers, and has it looked at again later.
+func (c *change) unhealthy(id sallyport.DeploymentID, why string) error {
+	d, err := c.Deployments().Get(id)
+	if err != nil || d.State != sallyport.DeployLive {
 		return err
 	}
-	return c.Work().Enqueue(sallyport.Work{ // look again later; the key is free because this work ends now
-		ID: newID[sallyport.WorkID](c), Queue: sallyport.QueueWatch, Key: "again/" + string(d.ID) + "/" + c.now.Format(time.RFC3339),
+	if !strings.HasPrefix(d.Cause, unhealthyMark) {
+		d.Cause = clip(unhealthyMark+why+"; there is no healthy release to roll back to", 1000)
+		if err := c.Deployments().Save(d); err != nil {
+			return err
+		}
+		if err := c.record("deployment.unhealthy", "deployment/"+string(d.ID), map[string]string{"why": why}); err != nil {
+			return err
+		}
+	}
+	return c.Work().Enqueue(sallyport.Work{ // the key is free because this work ends now
+		ID: newID[sallyport.WorkID](c), Queue: sallyport.QueueWatch, Key: "again/" + string(d.ID) + "/" + c.now.Format(time.RFC3339Nano),
 		Subject: string(d.ID), RunAt: c.now.Add(30 * time.Second), MaxAttempts: watchAttempts, CreatedAt: c.now,
 	})
+}
+
+// recovered takes the mark off a live deployment that is healthy again.
+func (c *change) recovered(id sallyport.DeploymentID) (sallyport.Deployment, error) {
+	d, err := c.Deployments().Get(id)
+	if err != nil || d.State != sallyport.DeployLive {
+		return d, err
+	}
+	d.Cause = ""
+	if err := c.Deployments().Save(d); err != nil {
+		return d, err
+	}
+	return d, c.record("deployment.recovered", "deployment/"+string(d.ID), nil)
 }
 
 // apply has the target start the instance from the kept content.
