@@ -64,8 +64,9 @@ jobs:
 // crashes is how often up is killed, and crashPushes at how many of these a
 // push is under way.
 const (
-	crashes     = 22
+	crashes     = 24
 	crashPushes = 8
+	crashWithin = 600 * time.Millisecond // of a start: a run takes about as long
 )
 
 // TestKill kills the control plane at random moments while work flows through
@@ -94,7 +95,7 @@ func TestKill(t *testing.T) {
 		} else {
 			pushed <- result{code: -1}
 		}
-		time.Sleep(time.Duration(random.Int64N(int64(1200 * time.Millisecond)))) // the random moment
+		time.Sleep(time.Duration(random.Int64N(int64(crashWithin)))) // the random moment
 		s.kill()
 		tried := <-pushed
 		began := time.Now()
