@@ -78,6 +78,10 @@ type env struct {
 
 // Main runs one command line and returns the exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
+	if err := daemon.Confined(args); err != nil {
+		fmt.Fprintln(stderr, "sallyport:", err)
+		return exitFailed
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var c commands

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -313,8 +314,13 @@ func (in *installation) newTarget() (*target.Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	data, err := filepath.Abs(in.c.Data)
+	if err != nil {
+		return nil, err
+	}
 	return target.NewProcess(target.Config{
-		Dir: deployDir(in.c.Data), Exe: exe, Log: in.log,
+		Dir: deployDir(data), Exe: exe, Log: in.log,
+		Confine:     func(cmd *exec.Cmd) { confined(cmd, data, filepath.Base(deployDir(data))) },
 		ProxyArgs:   func(dir string) []string { return []string{"proxy", "--dir", dir} },
 		ReleaseArgs: func(dir string) []string { return []string{"release", "--dir", dir} },
 	})

@@ -68,6 +68,7 @@ func (in *installation) runRunner(ctx context.Context) error {
 	}
 	cmd.Env = yardEnv()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for us to hand on
+	confined(cmd, in.c.Data, "runner", "run/yard.sock")
 	// The runner ends when this pipe does, also when we are killed.
 	alive, err := cmd.StdinPipe()
 	if err != nil {

@@ -191,6 +191,9 @@ func (p *Process) spawn(args []string, logFile string) (*child, error) {
 	}
 	cmd.Env = append(cmd.Env, p.cfg.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if p.cfg.Confine != nil {
+		p.cfg.Confine(cmd)
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

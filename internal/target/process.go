@@ -22,6 +22,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -51,7 +52,7 @@ const (
 	poll          = 10 * time.Millisecond
 )
 
-// Config of a Process. All but Env are needed.
+// Config of a Process. All but Env and Confine are needed.
 type Config struct {
 	Dir string // its own directory; the path may have at most 88 bytes
 	Exe string // our binary
@@ -60,7 +61,9 @@ type Config struct {
 	ProxyArgs   func(dir string) []string
 	ReleaseArgs func(dir string) []string
 	Env         []string // of these processes, beside PATH, HOME and TMPDIR
-	Log         *slog.Logger
+	// Confine, when not nil, narrows what one of these processes can reach before it is started.
+	Confine func(*exec.Cmd)
+	Log     *slog.Logger
 }
 
 // Process runs releases as processes on this host. It implements
