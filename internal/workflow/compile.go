@@ -172,7 +172,7 @@ func (c *compiler) job(j *Job, scope *Scope) {
 	case !j.Uses.IsZero():
 		c.report(j.Uses.Pos, "job %s calls the reusable workflow %s; reusable workflows are not supported yet: copy its jobs into this workflow", quote(j.Key), quote(j.Uses.Text))
 	case !p.Container.IsZero() && p.Container.Kind != sallyport.TreeNull:
-		c.report(p.Container.Pos, "job %s runs in a container; job containers are not supported yet: remove the key, and install what the job needs in a step", quote(j.Key))
+		c.report(p.Container.Pos, "job %s runs in a container; job containers are not supported yet: remove the key, and install what the job needs on the host, under /usr or /opt", quote(j.Key))
 	case !p.Services.IsZero() && p.Services.Kind != sallyport.TreeNull:
 		c.report(p.Services.Pos, "job %s has services; service containers are not supported yet: start the service in a step", quote(j.Key))
 	}

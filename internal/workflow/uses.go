@@ -33,7 +33,7 @@ func (c *compiler) uses(file string, s Step, depth int) {
 				return
 			}
 		case strings.HasPrefix(s.Uses, "docker://"):
-			fail("%s is a container action; these are not supported yet: install the tool in a step", quote(s.Uses))
+			fail("%s is a container action; these are not supported yet: install the tool on the host, under /usr or /opt, and run it in a step", quote(s.Uses))
 			return
 		default:
 			name, ref, _ := strings.Cut(s.Uses, "@")
@@ -42,8 +42,8 @@ func (c *compiler) uses(file string, s Step, depth int) {
 				return
 			}
 			if !slices.Contains(intrinsics, strings.ToLower(name)) {
-				fail("the action %s is not supported yet: only %s, composite actions of this repository and \"run\" steps are; vendor it as a composite action and use it as ./directory",
-					quote(s.Uses), strings.Join(intrinsics, ", "))
+				fail("the action %s is not supported yet: only %s, composite actions of this repository and \"run\" steps are; %s",
+					quote(s.Uses), strings.Join(intrinsics, ", "), instead(strings.ToLower(name)))
 				return
 			}
 			a = sallyport.PlanAction{Kind: sallyport.ActionIntrinsic, Name: strings.ToLower(name)}
@@ -51,6 +51,18 @@ func (c *compiler) uses(file string, s Step, depth int) {
 		c.plan.Actions[s.Uses] = a
 	}
 	c.checkWith(file, s, a)
+}
+
+// instead says what to do without an action of someone else.
+func instead(name string) string {
+	switch {
+	case strings.HasPrefix(name, "actions/setup-"):
+		return "remove the step: a job has the tools of the host, under /usr and /opt"
+	case name == "actions/cache":
+		return "remove the step: there is no cache between jobs, and a job has no network to fill one from; vendor what it needs"
+	default:
+		return "vendor it as a composite action and use it as ./directory"
+	}
 }
 
 // checkWith warns of inputs that the action does not have, or needs and did
