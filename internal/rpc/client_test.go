@@ -136,6 +136,23 @@ func TestStrangeAnswers(t *testing.T) {
 	}
 }
 
+// TestRequestIDs shows the id of a request only where the server logged it.
+func TestRequestIDs(t *testing.T) {
+	t.Parallel()
+	for status, shown := range map[int]bool{404: false, 409: false, 422: false, 500: true} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", ProblemType)
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, `{"detail":"no","request":"R123"}`)
+		}))
+		_, err := dial(t, Config{URL: server.URL}).Services().Projects.Projects(t.Context())
+		if err == nil || strings.Contains(err.Error(), "R123") != shown {
+			t.Errorf("%d: %v, want the id: %t", status, err, shown)
+		}
+		server.Close()
+	}
+}
+
 func TestCancelled(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{})

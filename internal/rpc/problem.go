@@ -65,6 +65,7 @@ func WithLogEnd(err error, end int64) error { return &logEndError{err, end} }
 func problemOf(status int, contentType string, body []byte) *Problem {
 	var p Problem
 	if contentType == ProblemType && json.Unmarshal(body, &p) == nil && p.Detail != "" {
+		p.Status = status
 		if p.Code == "" {
 			p.Code = codeOf(status)
 		}
@@ -102,7 +103,7 @@ func (p *Problem) err() *sallyport.Error {
 		}
 		e.Message += sep + f.Location + " " + f.Message
 	}
-	if p.Request != "" {
+	if p.Request != "" && p.Status >= 500 { // the server logged those alone
 		e.Err = errors.New("request " + p.Request)
 	}
 	return e
