@@ -66,7 +66,7 @@ type field struct {
 	ill     map[sallyport.DeploymentID]string
 	broken  map[sallyport.DeploymentID]error // what Apply says
 	applied int
-	checked func(d sallyport.Deployment) // after each check of one that is well
+	checked func(d sallyport.Deployment) // with each check
 	outages int                          // times at which what had the traffic did not run
 }
 
@@ -139,8 +139,9 @@ func (f *field) Log(context.Context, sallyport.DeploymentID, int64) ([]byte, err
 // site is a house that deploys.
 type site struct {
 	*house
-	f *field
-	n *openNotary
+	f       *field
+	n       *openNotary
+	deploys string // the file that declares the environments
 }
 
 const deployWorkflow = "on: push\njobs:\n  build:\n    runs-on: ubuntu-latest\n    steps: [{run: make}]\n"
@@ -155,7 +156,7 @@ const deployFile = `environments:
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{f: newField(), n: &openNotary{}}
+	s := &site{f: newField(), n: &openNotary{}, deploys: deployFile}
 	s.house = newHouse(t, func(c *Config) { c.Notary, c.Verifier, c.Target = s.n, s.n, s.f })
 	return s
 }
@@ -164,7 +165,7 @@ func newSite(t *testing.T) *site {
 func (s *site) build(content string) sallyport.RunID {
 	s.t.Helper()
 	s.pass(time.Second)
-	push := s.push("main", files{workflowFile: deployWorkflow, ".sallyport/deploy.yaml": deployFile, "content": content})
+	push := s.push("main", files{workflowFile: deployWorkflow, ".sallyport/deploy.yaml": s.deploys, "content": content})
 	l := s.lease()
 	if l == nil {
 		s.t.Fatal("there is no job to lease")
@@ -662,4 +663,52 @@ func TestStagesAreDoneAgain(t *testing.T) {
 		t.Errorf("got %v, want a conflict", err)
 	}
 	s.standing(1, live)
+}
+
+// A watch lasts for as long as its deployment is live: many environments must not
+// keep the next one from its traffic.
+func TestManyEnvironmentsAreWatched(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	const environments = 20
+	var file strings.Builder
+	file.WriteString("environments:\n")
+	for i := range environments {
+		fmt.Fprintf(&file, "  e%d: {artifact: app, workflow: .github/workflows/ci.yml, port: 8080, health: {path: /, interval: 50ms, healthy: 1, watch: 1s}}\n", i)
+	}
+	s.deploys = file.String()
+	s.build("one")
+	ctx, stop := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	seen := make(map[sallyport.DeploymentID]bool)
+	all := make(chan struct{})
+	s.f.checked = func(d sallyport.Deployment) {
+		mu.Lock()
+		defer mu.Unlock()
+		if seen[d.ID] = true; len(seen) == environments {
+			select {
+			case <-all:
+			default:
+				close(all)
+			}
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, st := range s.e.river() {
+			if st.queue == sallyport.QueueWatch {
+				s.e.work(ctx, st)
+			}
+		}
+	}()
+	select {
+	case <-all:
+	case <-time.After(20 * time.Second): // the bound of a failure, not of a success
+		mu.Lock()
+		t.Errorf("%d of %d environments are watched", len(seen), environments)
+		mu.Unlock()
+	}
+	stop()
+	<-ended
 }

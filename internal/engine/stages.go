@@ -30,12 +30,16 @@ func (e *Engine) river() []stage {
 		{sallyport.QueueCollect, 4, e.collect, e.collectFailed},
 		{sallyport.QueueGate, 2, e.gate, e.gateFailed},
 		{sallyport.QueueDeploy, 4, e.deploy, e.deployFailed},
-		{sallyport.QueueWatch, 16, e.watch, e.watchFailed},
+		{sallyport.QueueWatch, maxWatched, e.watch, e.watchFailed},
 	}
 }
 
 // workOwner holds the leases of the river's work. There is one engine to a store.
 const workOwner = "engine"
+
+// maxWatched is how many environments are watched: one watch lasts for as long as
+// its deployment is live, and sleeps nearly all of that time.
+const maxWatched = 2000
 
 const (
 	stageLease    = 10 * time.Second // after a crash the work waits this long
