@@ -107,7 +107,8 @@ func (g *Gates) Check(ctx context.Context, source []byte) error {
 // Judge evaluates a gate over an evidence document, both as they will be kept
 // with the verdict. A document that is not valid against the evidence schema, a
 // gate that fails or that says neither allow nor deny: each is a denial with its
-// reason. Only a source that does not compile is an error (CodeInvalid).
+// reason. Only a source that does not compile is an error (CodeInvalid), and the
+// end of ctx: who is told to stop has not judged.
 func (g *Gates) Judge(ctx context.Context, source, document []byte) (Outcome, error) {
 	query, err := g.prepare(ctx, source)
 	if err != nil {
@@ -117,9 +118,12 @@ func (g *Gates) Judge(ctx context.Context, source, document []byte) (Outcome, er
 	if err != nil {
 		return deny("the evidence document is malformed: %v", err), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, evalTimeout)
+	limited, cancel := context.WithTimeout(ctx, evalTimeout)
 	defer cancel()
-	results, err := query.Eval(ctx, rego.EvalInput(input))
+	results, err := query.Eval(limited, rego.EvalInput(input))
+	if err != nil && ctx.Err() != nil {
+		return Outcome{}, context.Cause(ctx)
+	}
 	if err != nil {
 		return deny("the gate could not be evaluated: %v", err), nil
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -159,5 +160,27 @@ func BenchmarkDefaultGate(b *testing.B) {
 		if got, _ := gates.Judge(b.Context(), DefaultGate(), doc); got.Decision != sallyport.Allow {
 			b.Fatal(got.Reasons)
 		}
+	}
+}
+
+// Who is told to stop has not judged: a shutdown must not be kept as a denial.
+func TestCancelledJudgementIsNoVerdict(t *testing.T) {
+	t.Parallel()
+	gates, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, _, err := evidence().Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gates.Check(t.Context(), DefaultGate()); err != nil { // prepared, so that the evaluation is what ends
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	// An evaluation may be over before it looks at ctx; a denial it must never be.
+	if o, err := gates.Judge(ctx, DefaultGate(), document); err == nil && o.Decision != sallyport.Allow {
+		t.Errorf("got %+v, want an error", o)
 	}
 }
