@@ -41,8 +41,11 @@ func (c demoCmd) Run(e *env) error {
 	if _, err := exec.LookPath("git"); err != nil {
 		return sallyport.Errorf(sallyport.CodeUnavailable, "the demo pushes with git, which is not here").WithHint("install it: apt-get install git")
 	}
-	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+	if err := onlyDemo(c.Data); err != nil {
 		return err
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return sallyport.Errorf(sallyport.CodeInvalid, "the data directory cannot be made: %v", err).WithHint("choose one that you may write with --data")
 	}
 	data, err := filepath.Abs(c.Data)
 	if err != nil {
@@ -53,6 +56,9 @@ func (c demoCmd) Run(e *env) error {
 		return err
 	}
 	defer logFile.Close()
+	if err := os.MkdirAll(filepath.Join(data, demoDir), 0o700); err != nil {
+		return err
+	}
 	d := &demo{e: e, data: data, json: c.JSON, began: time.Now(), result: demoResult{Type: "demo"}}
 	config := daemon.Config{Data: data, Listen: c.Listen, Log: slog.New(slog.NewTextHandler(logFile, nil))}
 	ctx, end := context.WithCancel(e.ctx)
@@ -85,11 +91,28 @@ func (c demoCmd) Run(e *env) error {
 	return err
 }
 
+// onlyDemo refuses the directory of an installation that is in earnest: the
+// demo alters what is kept in it, and at its end it stops the releases.
+func onlyDemo(data string) error {
+	if _, err := daemon.TrustRoot(data); sallyport.ErrorCode(err) == sallyport.CodeNotFound {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(data, demoDir)); err == nil {
+		return nil
+	}
+	return sallyport.Errorf(sallyport.CodeConflict, "%s holds an installation that is no demo", data).
+		WithHint("choose a new directory with --data: the demo alters an artifact and stops all releases")
+}
+
+// demoDir is where the demo keeps its own things in the data directory.
+const demoDir = "demo"
+
 type demo struct {
 	e       *env
 	data    string
 	json    bool
 	began   time.Time
+	said    time.Time // when something was said last
 	in      daemon.Info
 	project sallyport.Project
 	repo    string // work tree of the sample
@@ -102,7 +125,8 @@ const demoEnvironment = "production"
 // say prints one line of progress with the time since the start.
 func (d *demo) say(mark, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	at := time.Since(d.began)
+	d.said = time.Now()
+	at := d.said.Sub(d.began)
 	if d.json {
 		_ = json.NewEncoder(d.e.stdout).Encode(map[string]any{"type": "progress", "t": at.Seconds(), "mark": mark, "text": text})
 	}
@@ -147,7 +171,7 @@ func (d *demo) good(ctx context.Context) error {
 
 // proof saves the artifact with its evidence and verifies it as a stranger would.
 func (d *demo) proof(ctx context.Context, r sallyport.Run) error {
-	saved, err := saveArtifact(ctx, d.in.Services, r.ID, "hello", filepath.Join(d.data, "demo", "out"))
+	saved, err := saveArtifact(ctx, d.in.Services, r.ID, "hello", filepath.Join(d.data, demoDir, "out"))
 	if err != nil {
 		return err
 	}

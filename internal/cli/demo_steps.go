@@ -38,7 +38,7 @@ func (d *demo) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.repo = filepath.Join(d.data, "demo", name)
+	d.repo = filepath.Join(d.data, demoDir, name)
 	if err := os.MkdirAll(d.repo, 0o755); err != nil {
 		return err
 	}
@@ -132,8 +132,26 @@ func (d *demo) follow(ctx context.Context, commitID string) (sallyport.Run, erro
 			}
 			return r2, nil
 		}
+		d.tellPatience(jobs)
 		if err := waitRun(ctx, d.in.Services, r.ID); err != nil {
 			return r, err
+		}
+	}
+}
+
+// silence is how long the demo says nothing while a step takes its time.
+const silence = 5 * time.Second
+
+// tellPatience names the step that is running when nothing was said for a while.
+func (d *demo) tellPatience(jobs []sallyport.Job) {
+	if time.Since(d.said) < silence {
+		return
+	}
+	for _, j := range jobs {
+		for _, s := range j.Steps {
+			if s.Status == sallyport.StatusInProgress {
+				d.say(" ", "  %s: still running (%s)", plain(s.Name), took(s.StartedAt, time.Time{}))
+			}
 		}
 	}
 }

@@ -40,7 +40,7 @@ func (c runCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	v := &runView{e: e, json: c.JSON, began: time.Now(), steps: make(map[sallyport.JobID]int)}
+	v := &runView{e: e, json: c.JSON, job: c.Job, began: time.Now()}
 	err = daemon.Local(e.ctx, config, v.watch)
 	var invalid *daemon.InvalidWorkflow
 	switch {
@@ -130,14 +130,19 @@ func (c runCmd) secrets() (map[string]string, error) {
 type runView struct {
 	e     *env
 	json  bool
+	job   string // asked for; "" = all
 	began time.Time
-	steps map[sallyport.JobID]int // step whose name was printed last
 	runs  []runJSON
 }
 
 func (v *runView) watch(ctx context.Context, s sallyport.Services, runs []sallyport.Run) error {
 	if len(runs) == 0 {
-		return sallyport.Errorf(sallyport.CodeInvalid, "no workflow here is started by this event").WithHint("choose another with --event, or name a file with --workflow")
+		if v.job != "" {
+			return sallyport.Errorf(sallyport.CodeInvalid, "no workflow here that is started by this event has a job %q", v.job).
+				WithHint("give its key in the workflow; choose another event with --event")
+		}
+		return sallyport.Errorf(sallyport.CodeInvalid, "no workflow here is started by this event").
+			WithHint("workflows lie in .github/workflows of the repository, which -C names; choose another event with --event, or a file with --workflow")
 	}
 	p := &logPrinter{out: v.e.stdout, json: v.json, color: v.e.color}
 	for _, r := range runs {
@@ -151,7 +156,7 @@ func (v *runView) watch(ctx context.Context, s sallyport.Services, runs []sallyp
 		if err != nil {
 			return err
 		}
-		done, jobs, err := s.Runs.Run(ctx, r.ID)
+		done, jobs, err := s.Runs.Run(context.WithoutCancel(ctx), r.ID) // the result of a cancelled run too
 		if err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ type upCmd struct {
 func (c upCmd) Run(e *env) error {
 	config := c.config(newLogger(e, c.LogFormat, c.Verbose))
 	config.NoRunner = c.NoRunner
-	return daemon.Up(e.ctx, config, func(ctx context.Context, in daemon.Info) error {
+	err := daemon.Up(e.ctx, config, func(ctx context.Context, in daemon.Info) error {
 		link, err := loginLink(ctx, in)
 		if err != nil {
 			return err
@@ -48,6 +48,10 @@ func (c upCmd) Run(e *env) error {
 		fmt.Fprintf(e.stdout, "Sallyport serves %s\nLog in once with  %s\n", in.URL, link)
 		return nil
 	})
+	if err == nil {
+		fmt.Fprintf(e.stderr, "Ended. Releases and their traffic go on; to stop them: sallyport down --data %s\n", quote(c.Data))
+	}
+	return err
 }
 
 type downCmd struct {
