@@ -229,6 +229,77 @@ jobs:
 	s.ok("audit", "verify")
 }
 
+// TestKillWhileDeploying kills the control plane while a second release takes
+// over from the first: what is deployed answers all the time, and at the end the
+// second is live, by one deployment.
+func TestKillWhileDeploying(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("the sample service needs python3")
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	s := newServer(t)
+	r := s.project("shop")
+	if o := r.ran("One", service); o.run.Conclusion != sallyport.Success {
+		t.Fatal(o.explain())
+	}
+	r.serves("one")
+	p, err := s.services().Projects.Project(t.Context(), r.project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	envs, err := s.services().Deployments.Environments(t.Context(), p.ID)
+	if err != nil || len(envs) != 1 {
+		t.Fatalf("got environments %+v, %v", envs, err)
+	}
+	if o := r.ran("Two", files{"version.txt": "two\n"}); o.run.Conclusion != sallyport.Success {
+		t.Fatal(o.explain())
+	}
+	for range 6 {
+		time.Sleep(time.Duration(random.Int64N(int64(crashWithin / 2)))) // the random moment
+		s.kill()
+		if got := get(t, envs[0].URL); got != "one" && got != "two" {
+			t.Errorf("while nothing ran, the service answered %q", got)
+		}
+		s.start()
+	}
+	r.serves("two")
+	list, err := s.services().Deployments.Deployments(t.Context(), p.ID, "", sallyport.Page{})
+	if err != nil || len(list) != 2 {
+		t.Errorf("got %d deployments, want 2: %+v, %v", len(list), list, err)
+	}
+	s.ok("audit", "verify")
+}
+
+// TestStopDuringJob stops an installation as an operator does while a job runs:
+// the job is not lost, and what became of it is said.
+func TestStopDuringJob(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	r := s.project("stop")
+	id := r.commit("Change", files{".github/workflows/ci.yml": "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo begun; sleep 3; echo ended\n"})
+	r.push()
+	services := s.services()
+	s.eventually("the job to run", func() bool {
+		for _, run := range r.all(t.Context(), services) {
+			if run.Status == sallyport.StatusInProgress {
+				return true
+			}
+		}
+		return false
+	})
+	s.stop()
+	s.start()
+	o := r.runs(id, 1)[0]
+	t.Log(o.explain())
+	if o.run.Conclusion != sallyport.Success && o.run.Cause == "" {
+		t.Errorf("nobody says why: %s", o.explain())
+	}
+	s.ok("audit", "verify")
+}
+
 // checkSurvivor checks one run that lived through kills.
 func checkSurvivor(t *testing.T, services sallyport.Services, o outcome) {
 	t.Helper()
