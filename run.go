@@ -90,6 +90,8 @@ type Job struct {
 	Attempt    int               `json:"attempt"` // leases taken so far
 	Runner     RunnerID          `json:"runner,omitempty"`
 	Outputs    map[string]string `json:"outputs,omitempty"`
+	// Tainted names the outputs that were derived from untrusted values.
+	Tainted []string `json:"tainted,omitempty"`
 	// Expanded is set once the job's condition was true and its matrix cell is
 	// known; until then the row stands for all cells of its key.
 	Expanded bool `json:"expanded,omitempty"`

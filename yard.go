@@ -72,6 +72,9 @@ type Lease struct {
 	// Contexts are the values known before the job starts, by context name
 	// (github, inputs, vars, needs, matrix, strategy), each a JSON object.
 	Contexts map[string]json.RawMessage `json:"contexts"`
+	// Tainted are the paths in Contexts of values that came from someone who need not be
+	// trusted, such as {"needs", "build", "outputs", "title"}; what is below them is tainted too.
+	Tainted [][]string `json:"tainted,omitempty"`
 	// Secrets are lent to this job for its time; each is masked in its log.
 	Secrets map[string]string `json:"secrets,omitempty"`
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -212,25 +214,35 @@ func (l *local) start(ctx context.Context, c LocalConfig) ([]sallyport.Run, erro
 	if push.Event == "" && len(c.Inputs) > 0 {
 		push.Event = "workflow_dispatch"
 	}
-	if err := fromPayload(&push); err != nil {
+	actor, err := fromPayload(&push)
+	if err != nil {
 		return nil, err
+	}
+	if actor != "" {
+		who := sallyport.PrincipalFrom(ctx)
+		who.Name = actor
+		ctx = sallyport.WithPrincipal(ctx, who)
 	}
 	return l.engine.Trigger(ctx, push, engine.Selection{Workflows: files, Job: c.Job, Lenient: len(c.Payload) == 0})
 }
 
-// fromPayload takes from a given payload what an event's ref and type are.
-func fromPayload(p *sallyport.Push) error {
+// fromPayload takes from a given payload what an event's ref and type are, and
+// who caused it; "" if it does not say.
+func fromPayload(p *sallyport.Push) (actor string, err error) {
 	if len(p.Payload) == 0 {
-		p.Payload = []byte("{}")
-		return nil
+		return "", nil
 	}
 	var v struct {
 		Action string `json:"action"`
 		Ref    string `json:"ref"`
 		Number int64  `json:"number"`
+		Sender struct {
+			Login string `json:"login"`
+		} `json:"sender"`
 	}
-	if err := json.Unmarshal(p.Payload, &v); err != nil {
-		return sallyport.Errorf(sallyport.CodeInvalid, "the payload is not a JSON object: %v", err).WithHint("give the event as GitHub would send it")
+	if err := json.Unmarshal(p.Payload, &v); err != nil || !bytes.HasPrefix(bytes.TrimSpace(p.Payload), []byte("{")) {
+		return "", sallyport.Errorf(sallyport.CodeInvalid, "the payload is not an event: a JSON object with its action, ref, number and sender").
+			WithHint("give the event as GitHub would send it")
 	}
 	p.Action = v.Action
 	switch {
@@ -239,8 +251,14 @@ func fromPayload(p *sallyport.Push) error {
 	case p.Event == "pull_request" && v.Number > 0:
 		p.Ref = fmt.Sprintf("refs/pull/%d/merge", v.Number)
 	}
-	return nil
+	if login.MatchString(v.Sender.Login) {
+		actor = v.Sender.Login
+	}
+	return actor, nil
 }
+
+// login is the name of an account.
+var login = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.\[\]-]{0,60}$`)
 
 // workflows turns the files that were named, relative to the directory or to
 // the repository, into paths in the repository.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -92,11 +93,33 @@ func (e *Engine) runContexts(p sallyport.Project, push sallyport.Push, r sallypo
 	if len(inputs) == 0 {
 		inputs = json.RawMessage("{}")
 	}
+	if plan.Event == "workflow_dispatch" {
+		push.Payload = withInputs(push.Payload, inputs)
+	}
 	return map[string]json.RawMessage{
 		"github": e.githubContext(p, push, r),
 		"inputs": inputs,
 		"vars":   mustJSON(nonNil(e.vars)),
 	}
+}
+
+// withInputs puts the inputs into the payload as GitHub does: all of them, as text.
+func withInputs(payload []byte, inputs json.RawMessage) json.RawMessage {
+	typed, err := workflow.FromJSON(inputs)
+	if err != nil {
+		return payload // a plan's inputs are JSON
+	}
+	var texts []workflow.Entry
+	for _, e := range typed.Entries() {
+		texts = append(texts, workflow.Entry{Key: e.Key, Value: workflow.String(e.Value.String())})
+	}
+	var event map[string]json.RawMessage
+	_ = json.Unmarshal(payload, &event) // one of another shape gives way
+	if event == nil {
+		event = map[string]json.RawMessage{}
+	}
+	event["inputs"], _ = workflow.Object(texts...).MarshalJSON()
+	return mustJSON(event)
 }
 
 func (e *Engine) runScope(p sallyport.Project, push sallyport.Push, r sallyport.Run, plan *sallyport.Plan) (*workflow.Scope, error) {
@@ -118,6 +141,23 @@ func needsContext(j *sallyport.PlanJob, cells map[string][]*sallyport.Job) json.
 		needs[key] = map[string]any{"result": string(result(cells[key])), "outputs": outputs}
 	}
 	return mustJSON(needs)
+}
+
+// taintedNeeds are the paths of the outputs in the needs context that were
+// derived from untrusted values.
+func taintedNeeds(j *sallyport.PlanJob, cells map[string][]*sallyport.Job) [][]string {
+	var out [][]string
+	for _, key := range j.Needs {
+		var names []string
+		for _, cell := range cells[key] {
+			names = append(names, cell.Tainted...)
+		}
+		slices.Sort(names)
+		for _, name := range slices.Compact(names) {
+			out = append(out, []string{"needs", key, "outputs", name})
+		}
+	}
+	return out
 }
 
 // result is what a job's cells amount to. A tolerated failure counts as success.

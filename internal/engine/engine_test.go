@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -246,6 +247,46 @@ func TestOutputsReachThoseWhoNeedThem(t *testing.T) {
 	check(t, json.Unmarshal(l.Contexts["needs"], &needs))
 	if needs["a"].Result != "success" || needs["a"].Outputs["what"] != "it" {
 		t.Errorf("got needs %s", l.Contexts["needs"])
+	}
+}
+
+func TestTaintReachesThoseWhoNeedIt(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.run(head + "  a:\n" + step("a") + "  b:\n    needs: a\n    strategy: {matrix: {n: ['${{ needs.a.outputs.title }}']}}\n" + step("b") +
+		"  c:\n    needs: a\n    strategy: {matrix: {n: ['${{ needs.a.outputs.count }}']}}\n" + step("c"))
+	a := h.lease()
+	if a.Tainted != nil {
+		t.Errorf("a job that needs none has %q", a.Tainted)
+	}
+	check(t, h.y.Finish(h.runner, a.Ref, sallyport.JobResult{Conclusion: sallyport.Success,
+		Outputs: map[string]string{"title": "$(id)", "count": "1"}, Tainted: []string{"title", "not an output"}}))
+	h.work()
+	title := []string{"needs", "a", "outputs", "title"}
+	if b := h.lease(); !reflect.DeepEqual(b.Tainted, [][]string{title, {"matrix"}}) {
+		t.Errorf("b has %q", b.Tainted)
+	}
+	if c := h.lease(); !reflect.DeepEqual(c.Tainted, [][]string{title}) {
+		t.Errorf("c has %q", c.Tainted)
+	}
+}
+
+func TestInputsInThePayload(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	const on = "on:\n  workflow_dispatch:\n    inputs:\n      level: {default: low}\n      dry: {type: boolean}\n      n: {type: number, default: 1.50}\njobs:\n"
+	push := h.push("main", files{workflowFile: on + "  a:\n    if: github.event.inputs.dry == 'true' && inputs.dry\n" + step("a")})
+	_, err := h.s.Runs.Dispatch(h.admin, push.Project, workflowFile, "", []byte(`{"dry":"true"}`))
+	check(t, err)
+	var github struct {
+		Event struct {
+			Inputs map[string]string
+			Ref    string
+		}
+	}
+	check(t, json.Unmarshal(h.lease().Contexts["github"], &github))
+	if want := map[string]string{"level": "low", "dry": "true", "n": "1.5"}; !maps.Equal(github.Event.Inputs, want) || github.Event.Ref != "refs/heads/main" {
+		t.Errorf("event %+v, want inputs %v", github.Event, want)
 	}
 }
 

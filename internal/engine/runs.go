@@ -234,7 +234,8 @@ func (s runs) Dispatch(ctx context.Context, p sallyport.ProjectID, file, ref str
 }
 
 // Trigger makes the push and starts its runs in one go, for events that a
-// person waits for. Without an event it takes the one the workflows ask for. An
+// person waits for. Without an event it takes the one the workflows ask for, and
+// without a payload a push gets that of its commit. An
 // invalid workflow is an *InvalidWorkflow; so is, when workflows were named, one
 // that the event does not start (CodeInvalid).
 func (e *Engine) Trigger(ctx context.Context, push sallyport.Push, sel Selection) ([]sallyport.Run, error) {
@@ -251,6 +252,20 @@ func (e *Engine) Trigger(ctx context.Context, push sallyport.Push, sel Selection
 	push.ID = sallyport.NewID[sallyport.PushID](push.At)
 	push.Actor = sallyport.PrincipalFrom(ctx)
 	push.Key = push.Event + "/" + string(push.ID)
+	if push.Event == "push" && len(push.Payload) == 0 {
+		project, err := e.project(ctx, push.Project)
+		if err != nil {
+			return nil, err
+		}
+		head, err := e.repos.Commit(ctx, push.Project, push.Commit)
+		if err != nil {
+			return nil, err
+		}
+		push.Payload = pushPayload(project, push, head)
+	}
+	if len(push.Payload) == 0 {
+		push.Payload = []byte("{}")
+	}
 	planned, err := e.Plan(ctx, push, sel)
 	if err != nil {
 		return nil, err

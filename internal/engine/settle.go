@@ -138,6 +138,9 @@ func (s *settlement) scope(j *sallyport.PlanJob) (*workflow.Scope, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, path := range taintedNeeds(j, s.cells) {
+		scope.Taint(path...)
+	}
 	scope.SetStatus(s.status(j))
 	return scope, nil
 }

@@ -116,7 +116,7 @@ func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) 
 	if pj == nil {
 		return nil, sallyport.Errorf(sallyport.CodeInternal, "job %s is not in its plan", job.ID)
 	}
-	contexts, timeout, err := s.jobContexts(pj, job)
+	contexts, tainted, timeout, err := s.jobContexts(pj, job)
 	if err != nil {
 		if err := s.complete(&job, sallyport.Failure, clip(err.Error(), 1000)); err != nil {
 			return nil, err
@@ -142,7 +142,7 @@ func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) 
 	plan.Jobs = []sallyport.PlanJob{*pj} // a job is told of itself alone
 	return &sallyport.Lease{
 		Ref: sallyport.LeaseRef{Job: job.ID, Token: w.Token}, TTL: e.leaseTTL, Project: s.p.Name, Run: s.run, Job: job,
-		Plan: &plan, Timeout: timeout, Contexts: contexts,
+		Plan: &plan, Timeout: timeout, Contexts: contexts, Tainted: tainted,
 	}, nil
 }
 
@@ -198,25 +198,30 @@ func (c *change) dropArtifacts(j *sallyport.Job) error {
 	return nil
 }
 
-// jobContexts are the contexts of one cell, and its time-out.
-func (s *settlement) jobContexts(pj *sallyport.PlanJob, job sallyport.Job) (map[string]json.RawMessage, time.Duration, error) {
+// jobContexts are the contexts of one cell, which values in them are tainted,
+// and its time-out.
+func (s *settlement) jobContexts(pj *sallyport.PlanJob, job sallyport.Job) (map[string]json.RawMessage, [][]string, time.Duration, error) {
 	scope, err := s.scope(pj)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	x, err := workflow.Expand(s.plan, pj, scope)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	contexts := s.e.runContexts(s.p, s.push, s.run, s.plan)
 	contexts["needs"] = needsContext(pj, s.cells)
+	tainted := taintedNeeds(pj, s.cells)
 	for _, cell := range x.Cells {
 		if cell.Index == job.Index {
 			contexts["matrix"], contexts["strategy"] = orNull(cell.Matrix), orNull(cell.Strategy)
-			return contexts, cell.Timeout, nil
+			if cell.Tainted {
+				tainted = append(tainted, []string{"matrix"})
+			}
+			return contexts, tainted, cell.Timeout, nil
 		}
 	}
-	return nil, 0, sallyport.Errorf(sallyport.CodeInternal, "cell %d of job %s is gone", job.Index, job.Key)
+	return nil, nil, 0, sallyport.Errorf(sallyport.CodeInternal, "cell %d of job %s is gone", job.Index, job.Key)
 }
 
 func orNull(raw json.RawMessage) json.RawMessage {
@@ -357,6 +362,7 @@ func (y yard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobR
 			j.Isolation = r.Isolation
 		}
 		j.Outputs = boundOutputs(r.Outputs)
+		j.Tainted = slices.DeleteFunc(slices.Clone(r.Tainted), func(name string) bool { _, ok := j.Outputs[name]; return !ok })
 		j.Cause = clip(r.Cause, 1000)
 		switch r.Conclusion {
 		case sallyport.Success, sallyport.Failure, sallyport.Cancelled:

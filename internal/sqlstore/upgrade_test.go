@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"database/sql"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,9 +23,17 @@ func TestUpgrade(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	first, err := migrations.ReadFile("migrations/sqlite/001_init.sql")
+	today, err := migrations.ReadDir("migrations/sqlite")
 	if err != nil {
 		t.Fatal(err)
+	}
+	files := fstest.MapFS{}
+	for _, f := range today {
+		data, err := migrations.ReadFile("migrations/sqlite/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[f.Name()] = &fstest.MapFile{Data: data}
 	}
 	upgrade := func(second string) error {
 		s := newStore(sqliteDialect, cfg)
@@ -33,15 +42,13 @@ func TestUpgrade(t *testing.T) {
 			return err
 		}
 		defer s.write.Close()
-		return s.migrateWith(t.Context(), fstest.MapFS{
-			"001_init.sql": {Data: first},
-			"002_next.sql": {Data: []byte("-- +goose Up\nCREATE TABLE next (id TEXT);\n" + second)},
-		})
+		files[fmt.Sprintf("%03d_next.sql", len(today)+1)] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE next (id TEXT);\n" + second)}
+		return s.migrateWith(t.Context(), files)
 	}
 	if err := upgrade("CREATE TABLE runs (id TEXT);"); err == nil {
 		t.Error("a broken migration was applied")
 	}
-	backup := file + ".v1-20260102T030405.000"
+	backup := fmt.Sprintf("%s.v%d-20260102T030405.000", file, len(today))
 	if err := os.Rename(backup, backup+".first"); err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ type Cell struct {
 	Index    int // from 0, in the order of the matrix
 	Name     string
 	Matrix   json.RawMessage // the matrix context: an object, or null
+	Tainted  bool            // any value of the matrix is
 	Strategy json.RawMessage // the strategy context: an object
 	Labels   []string        // runs-on; never empty in a job that runs
 	Timeout  time.Duration
@@ -89,7 +90,7 @@ func Expand(p *sallyport.Plan, j *sallyport.PlanJob, s *Scope) (Expansion, error
 		)
 		cs.Set("matrix", matrixValue)
 		cs.Set("strategy", strategy)
-		out := Cell{Index: i}
+		out := Cell{Index: i, Tainted: matrixValue.Tainted()}
 		out.Matrix, _ = matrixValue.MarshalJSON() // never fails
 		out.Strategy, _ = strategy.MarshalJSON()
 		if err := out.evaluate(j, c, cs); err != nil {

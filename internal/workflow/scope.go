@@ -81,6 +81,30 @@ func (s *Scope) Set(name string, v Value) {
 // Get returns a context, null if it is not set.
 func (s *Scope) Get(name string) Value { return s.contexts[foldCase(name)] }
 
+// Taint marks the value at a path from a context on, and all below it, as
+// tainted. Of a path that leads nowhere, the last value there is gets marked.
+func (s *Scope) Taint(path ...string) {
+	if len(path) > 0 {
+		s.contexts[foldCase(path[0])] = taintAt(s.Get(path[0]), path[1:])
+	}
+}
+
+func taintAt(v Value, path []string) Value {
+	if len(path) == 0 {
+		return v.Taint()
+	}
+	below, ok := v.Get(path[0])
+	if !ok {
+		return v.Taint()
+	}
+	out := newObject(len(v.obj.keys), v.obj.exact)
+	for i, k := range v.obj.keys {
+		out.set(k, v.obj.vals[i])
+	}
+	out.set(path[0], taintAt(below, path[1:]))
+	return Value{kind: KindObject, obj: out, tainted: v.tainted}
+}
+
 // SetStatus sets what the status functions answer. A new scope is successful.
 func (s *Scope) SetStatus(st Status) { s.status = st }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -99,6 +100,55 @@ func TestTaint(t *testing.T) {
 	}
 	if c, err := s.Condition(sallyport.Template{Text: "github.head_ref == 'evil'"}); err != nil || !c {
 		t.Errorf("condition: %v, %v", c, err)
+	}
+}
+
+func TestTaintPath(t *testing.T) {
+	t.Parallel()
+	scope := func() *Scope {
+		s, err := NewScope(map[string]json.RawMessage{"needs": []byte(`{"A":{"result":"success","outputs":{"x":"1","y":"2"}}}`), "matrix": []byte(`{"os":"l"}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for _, c := range []struct {
+		path    []string
+		tainted string // expressions
+		clean   string
+	}{
+		{[]string{"needs", "a", "outputs", "X"}, "needs.A.outputs.x needs.a.outputs['X'] toJSON(needs) format('{0}',needs.a.outputs.x)", "needs.a.outputs.y needs.a.result matrix.os"},
+		{[]string{"matrix"}, "matrix.os matrix toJSON(matrix)", "needs.a.outputs.x"},
+		{[]string{"needs", "a", "outputs", "gone"}, "needs.a.outputs.x needs.a.outputs.gone", "needs.a.result"},
+		{nil, "", "matrix.os"},
+	} {
+		s := scope()
+		s.Taint(c.path...)
+		for i, list := range []string{c.clean, c.tainted} {
+			for _, expr := range strings.Fields(list) {
+				if v, err := Eval(expr, s); err != nil || v.Tainted() != (i == 1) {
+					t.Errorf("%q: %s is tainted: %v, %v", c.path, expr, v.Tainted(), err)
+				}
+			}
+		}
+	}
+}
+
+func TestPieces(t *testing.T) {
+	t.Parallel()
+	s, err := NewScope(map[string]json.RawMessage{"github": []byte(`{"head_ref":"a b","sha":"1"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Pieces(sallyport.Template{Text: "x ${{ github.head_ref }}-${{github.sha}}"})
+	want := []Piece{{Text: "x "}, {Expr: " github.head_ref ", Text: "a b", Tainted: true}, {Text: "-"}, {Expr: "github.sha", Text: "1"}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	for _, text := range []string{"${{ x", "${{ fromJSON('{') }}"} {
+		if _, err := s.Pieces(sallyport.Template{Text: text}); err == nil {
+			t.Errorf("%s is no error", text)
+		}
 	}
 }
 

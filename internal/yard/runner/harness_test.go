@@ -263,6 +263,7 @@ type trial struct {
 	github   map[string]any    // added to the github context
 	contexts map[string]string
 	secrets  map[string]string
+	tainted  [][]string
 	timeout  time.Duration
 	ttl      time.Duration
 	yard     *fakeYard
@@ -380,7 +381,7 @@ func (tr *trial) lease(t testing.TB) *sallyport.Lease {
 		Ref: sallyport.LeaseRef{Job: id, Token: "t"}, TTL: tr.ttl, Project: "octo/hello",
 		Run:  sallyport.Run{ID: "run", Ref: "refs/heads/main", Commit: commit},
 		Job:  sallyport.Job{ID: id, Key: plan.Jobs[0].Key, Name: plan.Jobs[0].Key, Attempt: 1},
-		Plan: plan, Timeout: tr.timeout, Contexts: contexts, Secrets: tr.secrets,
+		Plan: plan, Timeout: tr.timeout, Contexts: contexts, Tainted: tr.tainted, Secrets: tr.secrets,
 	}
 }
 

@@ -288,6 +288,9 @@ func (j *job) newFrame() (*frame, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, path := range j.lease.Tainted {
+		scope.Taint(path...)
+	}
 	var event []byte = []byte("{}")
 	if v, ok := scope.Get("github").Get("event"); ok && v.Kind() == workflow.KindObject {
 		if event, err = v.MarshalJSON(); err != nil {

@@ -226,6 +226,22 @@ func outcomes(steps []sallyport.Step) string {
 	return strings.Join(out, " ")
 }
 
+// TestTaintOfNeeds tries what another job derived from an untrusted value.
+func TestTaintOfNeeds(t *testing.T) {
+	t.Parallel()
+	tr := trial{
+		yaml:     steps("- run: eval \"echo ${{ needs.a.outputs.t }}\""),
+		contexts: map[string]string{"needs": `{"a":{"result":"success","outputs":{"t":"$(echo ran)"}}}`},
+	}
+	if e := tr.try(t); e.Conclusion != sallyport.Success || !strings.Contains(e.text(), "ran") {
+		t.Errorf("the control did not run it: %s %s", e.Conclusion, e.all())
+	}
+	tr.yard, tr.tainted = nil, [][]string{{"needs", "a", "outputs", "t"}}
+	if e := tr.try(t); e.Conclusion != sallyport.Failure || !strings.Contains(e.Cause, "Refused") {
+		t.Errorf("%s: %q\n%s", e.Conclusion, e.Cause, e.all())
+	}
+}
+
 func TestReportedSteps(t *testing.T) {
 	t.Parallel()
 	e := trial{yaml: steps(`
