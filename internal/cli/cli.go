@@ -90,6 +90,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		kong.Description("Nothing comes in unvetted and nothing goes out unproven."),
 		kong.Writers(stdout, stderr),
 		kong.UsageOnError(),
+		kong.ValueFormatter(helpOf),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Exit(func(code int) { panic(exit(code)) }),
 	)
@@ -98,6 +99,15 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	return parseAndRun(parser, args, &env{ctx: ctx, stdout: stdout, stderr: stderr, color: colorful(stderr), model: parser.Model})
+}
+
+// helpOf is the help of a flag with its default, which a placeholder would hide.
+func helpOf(v *kong.Value) string {
+	help := kong.DefaultHelpValueFormatter(v)
+	if v.Default == "" || v.Tag == nil || v.Tag.PlaceHolder == "" {
+		return help
+	}
+	return help + " Default: " + v.Default + "."
 }
 
 type exit int
@@ -114,13 +124,15 @@ func parseAndRun(parser *kong.Kong, args []string, e *env) (code int) {
 	}()
 	k, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(e.stderr, "sallyport: %v\n", err)
 		hint := "sallyport --help"
+		said := err.Error()
 		var pe *kong.ParseError
 		if errors.As(err, &pe) && pe.Context != nil && pe.Context.Command() != "" {
 			hint = "sallyport " + strings.Fields(pe.Context.Command())[0] + " --help"
+		} else if word, ok := strings.CutPrefix(said, "unexpected argument "); ok {
+			said = "there is no command " + word
 		}
-		fmt.Fprintf(e.stderr, "see: %s\n", hint)
+		fmt.Fprintf(e.stderr, "sallyport: %s\nsee: %s\n", said, hint)
 		return exitUsage
 	}
 	return e.report(k.Run(e))

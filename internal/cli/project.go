@@ -34,7 +34,7 @@ func (c projectCreateCmd) Run(e *env) error {
 	return c.print(e, p, func(w io.Writer) {
 		fmt.Fprintf(w, "Project %s is ready. Push to it:\n\n", p.Name)
 		fmt.Fprintf(w, "    git remote add sallyport %s/%s.git\n    git push sallyport %s\n\n", c.address(), p.Name, p.DefaultBranch)
-		fmt.Fprintln(w, "Git asks for a password: make a token with sallyport token create NAME.")
+		fmt.Fprintf(w, "Git asks for a user name (any) and a password, which is a token:\n\n    sallyport token create laptop --project %s\n", p.Name)
 	})
 }
 

@@ -26,7 +26,7 @@ jobs:
   slow:
     runs-on: ubuntu-latest
     steps:
-      - run: echo it has "begun"; sleep 600
+      - run: echo it has "begun"; exec sleep 600
       - {if: always(), run: 'echo it is "cleaned up"'}
 `
 	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {

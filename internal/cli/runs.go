@@ -84,10 +84,16 @@ func showRun(w io.Writer, r sallyport.Run, jobs []sallyport.Job) {
 	}
 }
 
+// idLength is that of every id, a UUID.
+const idLength = 36
+
 // findRun finds a run by id, or by its number within the project.
 func findRun(ctx context.Context, s sallyport.Services, project, run string) (sallyport.RunID, error) {
 	number, err := strconv.ParseInt(strings.TrimPrefix(run, "#"), 10, 64)
 	if err != nil {
+		if len(run) != idLength {
+			return "", sallyport.Errorf(sallyport.CodeInvalid, "%.100q is neither the number nor the id of a run", run).WithHint("list them with: sallyport runs")
+		}
 		return sallyport.RunID(run), nil
 	}
 	p, err := findProject(ctx, s, project)
