@@ -712,3 +712,21 @@ func TestManyEnvironmentsAreWatched(t *testing.T) {
 	stop()
 	<-ended
 }
+
+// A rollback that was killed after it gave the traffic back is done again, and made once.
+func TestRollbackIsDoneAgain(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.build("one")
+	s.settled()
+	s.build("two")
+	two := s.number(2)
+	s.f.ill[two.ID] = "answers 500"
+	lost := sallyport.Work{ID: "gone", Token: "of a lease that was lost", Subject: string(two.ID)}
+	if err := s.e.watch(system(t.Context(), "watch"), lost); sallyport.ErrorCode(err) != sallyport.CodeConflict {
+		t.Fatalf("without the lease: got %v, want a conflict", err)
+	}
+	s.standing(1, live, watching)
+	s.settled()
+	s.standing(3, superseded, rolledBack, live)
+}
