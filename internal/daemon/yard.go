@@ -88,6 +88,7 @@ func (in *installation) runRunner(ctx context.Context) error {
 	for lines.Scan() {
 		in.log.Info("runner said", "line", lines.Text())
 	}
+	_, _ = io.Copy(io.Discard, errors) // what is too long or too much: the runner must not wait for a reader
 	return cmd.Wait()
 }
 
