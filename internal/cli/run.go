@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -150,15 +149,22 @@ func (v *runView) watch(ctx context.Context, s sallyport.Services, runs []sallyp
 			fmt.Fprintf(v.e.stderr, "%s: %s at %s\n", r.Workflow, r.Event, commit(r.Commit))
 		}
 		stop, cancel := context.WithCancel(ctx)
-		go refuseUnservable(stop, s, r.ID)
+		refused := make(chan map[sallyport.JobID]string, 1)
+		go func() { refused <- refuseUnservable(stop, s, r.ID) }()
 		err := v.follow(ctx, s, r.ID, p)
 		cancel()
+		why := <-refused
 		if err != nil {
 			return err
 		}
 		done, jobs, err := s.Runs.Run(context.WithoutCancel(ctx), r.ID) // the result of a cancelled run too
 		if err != nil {
 			return err
+		}
+		for i := range jobs {
+			if cause, ok := why[jobs[i].ID]; ok {
+				jobs[i].Cause, done.Cause = cause, cause
+			}
 		}
 		v.runs = append(v.runs, runJSON{done, jobs})
 	}
@@ -183,23 +189,33 @@ func (v *runView) follow(ctx context.Context, s sallyport.Services, id sallyport
 	})
 }
 
-// refuseUnservable cancels a run that waits for a runner which is not here.
-func refuseUnservable(ctx context.Context, s sallyport.Services, id sallyport.RunID) {
+// refuseUnservable cancels a run once nothing is left but jobs that wait for a
+// runner which is not here, and says why of each.
+func refuseUnservable(ctx context.Context, s sallyport.Services, id sallyport.RunID) map[sallyport.JobID]string {
 	for ctx.Err() == nil {
 		r, jobs, err := s.Runs.Run(ctx, id)
 		if err != nil || r.Status == sallyport.StatusCompleted {
-			return
+			return nil
 		}
-		busy := slices.ContainsFunc(jobs, func(j sallyport.Job) bool { return j.Status == sallyport.StatusInProgress })
-		if len(daemon.Unservable(jobs)) > 0 && !busy {
-			_ = s.Runs.Cancel(ctx, id) // what became of it is in the result
-			return
+		stuck := make(map[sallyport.JobID]string)
+		canGoOn := false
+		for _, j := range jobs {
+			switch {
+			case len(daemon.Unservable([]sallyport.Job{j})) > 0:
+				stuck[j.ID] = fmt.Sprintf("no runner here has the labels %s of job %s", strings.Join(j.Labels, ", "), j.Name)
+			case j.Status == sallyport.StatusQueued || j.Status == sallyport.StatusInProgress || j.Status == sallyport.StatusCollecting:
+				canGoOn = true
+			}
+		}
+		if len(stuck) > 0 && !canGoOn && s.Runs.Cancel(ctx, id) == nil {
+			return stuck
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
+	return nil
 }
 
 // finish prints the result and returns the exit code.
