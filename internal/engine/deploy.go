@@ -116,13 +116,19 @@ func (e *Engine) deploy(ctx context.Context, w sallyport.Work) error {
 	if err != nil {
 		return err
 	}
-	if d.State == sallyport.DeployPending {
+	if d.State == sallyport.DeployPending || d.State == sallyport.DeployApplying { // also when a crash came between
 		if err := e.verifyAgain(ctx, d); err != nil {
 			if sallyport.ErrorCode(err) == sallyport.CodeUnavailable {
 				return err
 			}
-			return e.endDeployment(ctx, w, d, sallyport.DeployRefused, "verified again before deployment: "+userText(err))
+			how := sallyport.DeployRefused
+			if d.State == sallyport.DeployApplying {
+				how = sallyport.DeployFailed // something may have been started
+			}
+			return e.endDeployment(ctx, w, d, how, "verified again before deployment: "+userText(err))
 		}
+	}
+	if d.State == sallyport.DeployPending {
 		// Journal first: from here on the instance may exist.
 		if err := e.update(ctx, func(c *change) (err error) {
 			d, err = c.advance(d.ID, sallyport.DeployApplying, "")
@@ -183,9 +189,13 @@ func (e *Engine) verifyAgain(ctx context.Context, d sallyport.Deployment) error 
 	var rel sallyport.Release
 	var v sallyport.Verdict
 	var a sallyport.Artifact
+	var p sallyport.Project
 	var statements []sallyport.Statement
 	if err := e.view(ctx, func(tx sallyport.Tx) error {
 		var err error
+		if p, err = tx.Projects().Get(d.Project); err != nil {
+			return err
+		}
 		if rel, err = tx.Releases().Get(d.Release); err != nil {
 			return err
 		}
@@ -209,12 +219,18 @@ func (e *Engine) verifyAgain(ctx context.Context, d sallyport.Deployment) error 
 		return sallyport.Errorf(sallyport.CodeDenied, "the verdict is about environment %s", v.Environment)
 	}
 	provenance, summary := false, false
+	builder := e.instance.BuildIdentity(p.Name, d.Spec.Workflow, p.DefaultRef())
 	for _, st := range statements {
-		if _, err := e.check(st, d.Digest); err != nil {
+		c, err := e.check(st, d.Digest)
+		if err != nil {
 			return sallyport.Errorf(sallyport.CodeDenied, "statement %s does not verify: %s", st.ID, userText(err))
 		}
-		provenance = provenance || st.PredicateType == sallyport.PredicateProvenance
-		summary = summary || st.PredicateType == sallyport.PredicateVSA && st.Identity == e.instance.GateIdentity()
+		switch st.PredicateType {
+		case sallyport.PredicateProvenance:
+			provenance = provenance || st.Identity == builder
+		case sallyport.PredicateVSA:
+			summary = summary || st.Identity == e.instance.GateIdentity() && e.summarises(c.Predicate, v)
+		}
 	}
 	if !provenance || !summary {
 		return sallyport.Errorf(sallyport.CodeDenied, "its provenance or its verdict is not signed")

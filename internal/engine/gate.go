@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"time"
 
@@ -206,7 +208,7 @@ func (e *Engine) weigh(st sallyport.Statement, subject sallyport.Digest) policy.
 func (e *Engine) signVerdict(ctx context.Context, j *judgement, doc policy.Evidence) error {
 	in := attest.VSAInput{
 		Verifier: e.instance.GateIdentity(), At: j.verdict.At,
-		Resource: e.instance.Run(j.run.ID) + "/artifacts/" + j.artifact.Name,
+		Resource: e.resource(j.verdict),
 		Policy:   attest.Resource{Name: gateName, Digest: attest.SHA256(j.verdict.PolicyDigest)},
 		Passed:   j.verdict.Decision == sallyport.Allow,
 	}
@@ -226,6 +228,25 @@ func (e *Engine) signVerdict(ctx context.Context, j *judgement, doc policy.Evide
 		Project: j.artifact.Project, Run: j.run.ID, PredicateType: sallyport.PredicateVSA, Subjects: []sallyport.Digest{j.artifact.Digest},
 	})
 	return err
+}
+
+// resource names what a verdict is about: an artifact of a run, on its way to an environment.
+func (e *Engine) resource(v sallyport.Verdict) string {
+	return e.instance.Run(v.Run) + "/artifacts/" + url.PathEscape(v.Artifact) + "?environment=" + url.QueryEscape(v.Environment)
+}
+
+// summarises reports whether a verified summary says that this verdict allowed its artifact.
+func (e *Engine) summarises(predicate []byte, v sallyport.Verdict) bool {
+	var p struct {
+		TimeVerified string `json:"timeVerified"`
+		ResourceURI  string `json:"resourceUri"`
+		Policy       struct {
+			Digest map[string]string `json:"digest"`
+		} `json:"policy"`
+		VerificationResult string `json:"verificationResult"`
+	}
+	return json.Unmarshal(predicate, &p) == nil && p.VerificationResult == "PASSED" && p.ResourceURI == e.resource(v) &&
+		p.Policy.Digest["sha256"] == v.PolicyDigest.Hex() && p.TimeVerified == v.At.UTC().Format(time.RFC3339)
 }
 
 func (e *Engine) gateSigner() attest.Identity {

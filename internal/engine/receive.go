@@ -19,6 +19,7 @@ import (
 // Bounds of what a job may hand in; the runner keeps tighter ones.
 const (
 	maxArtifactBytes = 4 << 30
+	maxJobBytes      = 8 << 30 // of all artifacts of a job: sparse files cost a job nothing, us their whole size
 	maxArtifactFiles = 20_000
 	maxArtifactPath  = 1024
 )
@@ -38,14 +39,15 @@ func (y yard) PutArtifact(ctx context.Context, l sallyport.LeaseRef, name string
 	if err != nil {
 		return sallyport.Artifact{}, err
 	}
-	if err := e.roomForArtifact(ctx, j, name); err != nil {
+	left, err := e.roomForArtifact(ctx, j, name)
+	if err != nil {
 		return sallyport.Artifact{}, err
 	}
 	now := e.now()
 	a := sallyport.Artifact{
 		ID: sallyport.NewID[sallyport.ArtifactID](now), Project: r.Project, Run: r.ID, Job: j.ID, Name: name, Tier: r.Tier, CreatedAt: now,
 	}
-	if err := e.keepContent(ctx, &a, content); err != nil {
+	if err := e.keepContent(ctx, &a, content, left); err != nil {
 		return sallyport.Artifact{}, err
 	}
 	err = e.holding(ctx, l, func(c *change, _ sallyport.Work, _ sallyport.Job) error {
@@ -68,8 +70,10 @@ func validArtifactName(name string) error {
 	return nil
 }
 
-func (e *Engine) roomForArtifact(ctx context.Context, j sallyport.Job, name string) error {
-	return e.view(ctx, func(tx sallyport.Tx) error {
+// roomForArtifact returns how many bytes the job may still hand in.
+func (e *Engine) roomForArtifact(ctx context.Context, j sallyport.Job, name string) (left int64, err error) {
+	left = maxJobBytes
+	err = e.view(ctx, func(tx sallyport.Tx) error {
 		have, err := tx.Artifacts().ByRun(j.Run)
 		if err != nil {
 			return err
@@ -82,17 +86,19 @@ func (e *Engine) roomForArtifact(ctx context.Context, j sallyport.Job, name stri
 			}
 			if a.Job == j.ID {
 				mine++
+				left -= a.Size
 			}
 		}
-		if mine >= maxArtifacts {
-			return sallyport.Errorf(sallyport.CodeInvalid, "a job keeps at most %d artifacts", maxArtifacts)
+		if mine >= maxArtifacts || left <= 0 {
+			return sallyport.Errorf(sallyport.CodeInvalid, "a job keeps at most %d artifacts of %d bytes in all", maxArtifacts, int64(maxJobBytes))
 		}
 		return nil
 	})
+	return left, err
 }
 
 // keepContent stores the content of a and fills in what it finds.
-func (e *Engine) keepContent(ctx context.Context, a *sallyport.Artifact, content io.Reader) error {
+func (e *Engine) keepContent(ctx context.Context, a *sallyport.Artifact, content io.Reader, left int64) error {
 	pr, pw := io.Pipe()
 	listed := make(chan error, 1)
 	go func() {
@@ -101,7 +107,7 @@ func (e *Engine) keepContent(ctx context.Context, a *sallyport.Artifact, content
 		pw.CloseWithError(err)
 		listed <- err
 	}()
-	digest, size, err := e.blobs.Put(ctx, a.Scope(), pr, "", maxArtifactBytes)
+	digest, size, err := e.blobs.Put(ctx, a.Scope(), pr, "", min(left, maxArtifactBytes))
 	pr.CloseWithError(errors.New("the content was not kept"))
 	if lerr := <-listed; lerr != nil && (err == nil || sallyport.ErrorCode(lerr) == sallyport.CodeInvalid) {
 		err = lerr
