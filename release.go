@@ -2,7 +2,8 @@ package sallyport
 
 import "time"
 
-// Release is an artifact that passed its gate: the unit of deployment.
+// Release is an artifact with the verdict about it: the unit of deployment. One
+// whose verdict is not allow is only ever refused.
 type Release struct {
 	ID         ReleaseID  `json:"id"`
 	Project    ProjectID  `json:"project"`
@@ -25,7 +26,7 @@ const (
 	DeployLive       DeploymentState = "live"        // healthy
 	DeployRefused    DeploymentState = "refused"     // the gate or the second verification said no; nothing was started
 	DeployFailed     DeploymentState = "failed"      // never took traffic
-	DeployRolledBack DeploymentState = "rolled_back" // took traffic, was unhealthy, traffic went back
+	DeployRolledBack DeploymentState = "rolled_back" // took traffic and was unhealthy; the traffic goes back to the last healthy release
 	DeploySuperseded DeploymentState = "superseded"  // a later deployment took over
 )
 
@@ -58,7 +59,7 @@ func (s DeploymentState) Final() bool {
 }
 
 // Deployment brings one release to one environment. A rollback is a new,
-// forward deployment of the last healthy release: Of names what it replaces.
+// forward deployment of the last healthy release: RollbackOf names what it replaces.
 type Deployment struct {
 	ID          DeploymentID    `json:"id"`
 	Project     ProjectID       `json:"project"`

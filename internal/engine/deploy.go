@@ -220,7 +220,7 @@ func (e *Engine) verifyAgain(ctx context.Context, d sallyport.Deployment) error 
 	}
 	provenance, summary := false, false
 	builder := e.instance.BuildIdentity(p.Name, d.Spec.Workflow, p.DefaultRef())
-	for _, st := range statements {
+	for _, st := range weighed(statements, rel.Run) {
 		c, err := e.check(st, d.Digest)
 		if err != nil {
 			return sallyport.Errorf(sallyport.CodeDenied, "statement %s does not verify: %s", st.ID, userText(err))

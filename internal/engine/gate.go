@@ -184,10 +184,23 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 	for _, l := range isolationLevels {
 		doc.Expected.Builders = append(doc.Expected.Builders, e.instance.BuilderID(l))
 	}
-	for _, st := range statements {
+	for _, st := range weighed(statements, j.run.ID) {
 		doc.Statements = append(doc.Statements, e.weigh(st, j.artifact.Digest))
 	}
 	return doc, nil
+}
+
+// weighed are the statements about a digest that bear on the run's claim to it.
+// Content that never changes is made and deployed again and again; what was
+// said of it on other occasions must not grow into a document that no gate can read.
+func weighed(all []sallyport.Statement, run sallyport.RunID) []sallyport.Statement {
+	var out []sallyport.Statement
+	for _, st := range all {
+		if st.Run == run && (st.PredicateType == sallyport.PredicateProvenance || st.PredicateType == sallyport.PredicateVSA) {
+			out = append(out, st)
+		}
+	}
+	return out
 }
 
 func (e *Engine) weigh(st sallyport.Statement, subject sallyport.Digest) policy.EvidenceStatement {

@@ -127,6 +127,7 @@ func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) 
 		return nil, err
 	}
 	job.Attempt++
+	job.Isolation = nil // that of an attempt before
 	job.Runner, job.StartedAt, job.Steps, job.Lent = ask.Runner, c.now, nil, e.lend != nil
 	if err := c.Jobs().Save(job); err != nil {
 		return nil, err
