@@ -18,7 +18,7 @@ func (j *job) beat(ctx context.Context) {
 	if ttl <= 0 {
 		ttl = defaultTTL
 	}
-	every := ttl / 3
+	every, patience := beatEvery(ttl), ttl/3
 	alive := time.Now()
 	next := time.NewTimer(every)
 	defer next.Stop()
@@ -31,7 +31,7 @@ func (j *job) beat(ctx context.Context) {
 		}
 		next.Reset(every)
 		asked := time.Now()
-		call, cancel := context.WithTimeout(ctx, every)
+		call, cancel := context.WithTimeout(ctx, patience)
 		order, err := j.runner.cfg.Yard.Heartbeat(call, j.lease.Ref)
 		cancel()
 		switch {
@@ -53,6 +53,13 @@ func (j *job) beat(ctx context.Context) {
 		}
 	}
 }
+
+// maxBeat bounds the time between heartbeats: an order to cancel comes with the
+// answer, and a person waits for it.
+const maxBeat = 2 * time.Second
+
+// beatEvery is the time between the heartbeats of a lease: two may be lost.
+func beatEvery(ttl time.Duration) time.Duration { return min(ttl/3, maxBeat) }
 
 // obey follows an order. One that it does not know could be a stop: it kills.
 func (j *job) obey(order sallyport.Order) {
