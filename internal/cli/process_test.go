@@ -86,6 +86,7 @@ func (s *server) start() {
 	cmd := exec.Command("sallyport", append([]string{"up", "--data", s.data, "--listen", "127.0.0.1:0"}, s.args...)...)
 	cmd.Env = append(os.Environ(), s.env...)
 	cmd.Stderr = &s.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // it must not outlive a killed test
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		s.t.Fatal(err)
