@@ -17,6 +17,7 @@ build: runtime $(BIN)/sallyport ## Build bin/sallyport and obtain the pinned OCI
 
 $(BIN)/sallyport: $(shell find . -name '*.go' -not -path './bin/*') $(shell find internal examples -type f -not -name '*.go') go.mod go.sum
 	@mkdir -p $(BIN)
+	@echo 'compiling Sallyport (some minutes the first time)' >&2
 	$(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/sallyport
 
 runtime: ## Build the pinned OCI runtime (runc) into bin/

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -59,7 +60,7 @@ func (c demoCmd) Run(e *env) error {
 	if err := os.MkdirAll(filepath.Join(data, demoDir), 0o700); err != nil {
 		return err
 	}
-	d := &demo{e: e, data: data, json: c.JSON, began: time.Now(), result: demoResult{Type: "demo"}}
+	d := &demo{e: e, data: data, json: c.JSON, once: c.Once, began: time.Now(), result: demoResult{Type: "demo"}}
 	config := daemon.Config{Data: data, Listen: c.Listen, Log: slog.New(slog.NewTextHandler(logFile, nil))}
 	ctx, end := context.WithCancel(e.ctx)
 	defer end()
@@ -111,6 +112,7 @@ type demo struct {
 	e       *env
 	data    string
 	json    bool
+	once    bool
 	began   time.Time
 	said    time.Time // when something was said last
 	in      daemon.Info
@@ -278,6 +280,21 @@ func (d *demo) tampered(ctx context.Context) error {
 	return nil
 }
 
+// whereToLook names the pages: now, or after a demo that ends how to have them again.
+func (d *demo) whereToLook(ctx context.Context, w io.Writer) error {
+	if d.once {
+		fmt.Fprintf(w, "\nLook at it: sallyport up --data %s serves the pages of this demo and prints a link to log in:\n\n  /projects/%s\n  /deployments\n  /audit\n",
+			quote(d.data), d.project.Name)
+		return nil
+	}
+	link, err := loginLink(ctx, d.in)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nLook at it (the first link logs you in, once):\n\n  %s\n  %s/projects/%s\n  %s/deployments\n  %s/audit\n", link, d.in.URL, d.project.Name, d.in.URL, d.in.URL)
+	return nil
+}
+
 // flipByte changes one byte in the middle of a file.
 func flipByte(name string) error {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
@@ -310,12 +327,10 @@ func (d *demo) curtain(ctx context.Context) error {
 	}
 	d.say("✓", "audit trail verified: %d records, log of %d entries", report.Records, report.Size)
 	d.result.OK = d.result.RolledBack && d.result.Refused
-	link, err := loginLink(ctx, d.in)
-	if err != nil {
+	w := d.e.stderr
+	if err := d.whereToLook(ctx, w); err != nil {
 		return err
 	}
-	w := d.e.stderr
-	fmt.Fprintf(w, "\nLook at it (the first link logs you in, once):\n\n  %s\n  %s/projects/%s\n  %s/deployments\n  %s/audit\n", link, d.in.URL, d.project.Name, d.in.URL, d.in.URL)
 	out := w
 	if !d.json {
 		out = d.e.stdout

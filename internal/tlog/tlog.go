@@ -132,5 +132,28 @@ func unavailable(err error) error {
 
 // RouteLibraryLog sends what the log library reports, which it does through a
 // global, to l. The daemon calls it once, before it opens a log; without it the
-// library writes to standard error.
-func RouteLibraryLog(l *slog.Logger) { klog.SetSlogLogger(l) }
+// library writes to standard error. What it calls information is of use to
+// those who debug it alone.
+func RouteLibraryLog(l *slog.Logger) { klog.SetSlogLogger(slog.New(quiet{l.Handler()})) }
+
+// quiet turns information into debugging.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
+	return q.Handler.Enabled(ctx, lowered(level))
+}
+
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = lowered(r.Level)
+	return q.Handler.Handle(ctx, r)
+}
+
+func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
+func (q quiet) WithGroup(name string) slog.Handler       { return quiet{q.Handler.WithGroup(name)} }
+
+func lowered(level slog.Level) slog.Level {
+	if level < slog.LevelWarn {
+		return slog.LevelDebug
+	}
+	return level
+}
