@@ -28,7 +28,8 @@ type Repositories interface {
 	// Contains reports whether commit is an ancestor of, or equal to, tip.
 	Contains(ctx context.Context, p ProjectID, tip, commit string) (bool, error)
 	// Bundle writes a tar of a bare repository that holds the commit and its history to
-	// the given depth (0 = all), to be fetched from inside a room.
+	// the given depth, to be fetched from inside a room. Depth 0 is all of it, with
+	// all branches and tags in packed-refs.
 	Bundle(ctx context.Context, p ProjectID, commit string, depth int, w io.Writer) error
 }
 

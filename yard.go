@@ -22,7 +22,8 @@ type Yard interface {
 	AppendLog(ctx context.Context, l LeaseRef, offset int64, data []byte) (end int64, err error)
 	// Report tells how the steps stand; the last word counts.
 	Report(ctx context.Context, l LeaseRef, r JobReport) error
-	// Source returns a tar of a bare repository holding the run's commit.
+	// Source returns a tar of a bare repository holding the run's commit; with depth 0
+	// all of its history, and all branches and tags in packed-refs.
 	Source(ctx context.Context, l LeaseRef, depth int) (io.ReadCloser, error)
 	// PutArtifact stores the content (a tar as archive/tar writes it, made by the runner);
 	// the control plane computes every digest itself.

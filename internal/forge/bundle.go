@@ -27,8 +27,10 @@ const (
 	// Commits that are walked to find where a history is to be cut.
 	maxWalk = 100_000
 
-	// The ref that names the commit inside a bundle, beside HEAD.
+	// The ref that names the commit inside a bundle of a cut history, beside HEAD.
 	bundleRef = "refs/heads/sallyport"
+	// Refs that a bundle of the whole history holds at most.
+	maxBundleRefs = 20_000
 )
 
 // bundles makes sure that each kept bundle is made once at a time.
@@ -40,8 +42,9 @@ type bundles struct {
 func (g *Git) bundleDir() string { return filepath.Join(g.temp, "bundles") }
 
 // Bundle writes a tar of a bare repository that holds the commit and its
-// history, cut to depth commits where depth is not 0. The same commit gives the
-// same bytes. The files lie at the top of the tar: HEAD, config, objects, refs
+// history, cut to depth commits where depth is not 0; with depth 0 it also
+// holds all branches and tags, in packed-refs. The same commit, and for depth 0 the same
+// refs, give the same bytes. The files lie at the top of the tar: HEAD, config, objects, refs
 // and, where the history is cut, shallow. To keep the cut, fetch from it with
 // --update-shallow (or --depth): git leaves it out otherwise.
 func (g *Git) Bundle(ctx context.Context, p sallyport.ProjectID, id string, depth int, w io.Writer) error {
@@ -58,8 +61,16 @@ func (g *Git) Bundle(ctx context.Context, p sallyport.ProjectID, id string, dept
 	if err != nil {
 		return err
 	}
-	name := filepath.Join(g.bundleDir(), fmt.Sprintf("%s-%s-%d.tar", p, id, depth))
-	f, err := g.keptBundle(ctx, name, func(tmp string) error { return g.makeBundle(ctx, repo, p, id, depth, tmp) })
+	name := fmt.Sprintf("%s-%s-%d", p, id, depth)
+	var refs []bundledRef
+	if depth == 0 {
+		if refs, err = g.bundledRefs(ctx, repo); err != nil {
+			return err
+		}
+		name += "-" + sallyport.DigestOf([]byte(packedRefs(refs))).Hex()[:16]
+	}
+	name = filepath.Join(g.bundleDir(), name+".tar")
+	f, err := g.keptBundle(ctx, name, func(tmp string) error { return g.makeBundle(ctx, repo, p, id, depth, refs, tmp) })
 	if err != nil {
 		return err
 	}
@@ -154,8 +165,44 @@ func (g *Git) prune(keep string) {
 	}
 }
 
+// bundledRef is a branch or a tag; peeled is what an annotated tag stands for.
+type bundledRef struct{ id, peeled, name string }
+
+// bundledRefs returns the branches and tags, by name.
+func (g *Git) bundledRefs(ctx context.Context, repo string) ([]bundledRef, error) {
+	out, err := g.output(ctx, command{repo: repo, args: []string{
+		"for-each-ref", "--sort=refname", "--format=%(objectname) %(*objectname) %(refname)", "refs/heads/", "refs/tags/"}})
+	if err != nil {
+		return nil, fmt.Errorf("list refs: %w", err)
+	}
+	var refs []bundledRef
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Split(strings.TrimSuffix(line, "\n"), " "); len(f) == 3 { // a ref name has no space
+			refs = append(refs, bundledRef{f[0], f[1], f[2]})
+		}
+	}
+	if len(refs) > maxBundleRefs {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the repository has %d branches and tags; a whole history is given out with at most %d", len(refs), maxBundleRefs).
+			WithHint("use a fetch-depth greater than 0, or delete what is not needed")
+	}
+	return refs, nil
+}
+
+// packedRefs is the file of that name (gitrepository-layout, git-pack-refs).
+func packedRefs(refs []bundledRef) string {
+	var b strings.Builder
+	b.WriteString("# pack-refs with: peeled fully-peeled sorted \n")
+	for _, r := range refs {
+		fmt.Fprintf(&b, "%s %s\n", r.id, r.name)
+		if r.peeled != "" {
+			fmt.Fprintf(&b, "^%s\n", r.peeled)
+		}
+	}
+	return b.String()
+}
+
 // makeBundle writes tmp/bundle.tar.
-func (g *Git) makeBundle(ctx context.Context, repo string, p sallyport.ProjectID, id string, depth int, tmp string) error {
+func (g *Git) makeBundle(ctx context.Context, repo string, p sallyport.ProjectID, id string, depth int, refs []bundledRef, tmp string) error {
 	var cut []string
 	err := g.withObjects(ctx, p, func(o *objects) (err error) {
 		c, err := o.commit(id)
@@ -181,6 +228,9 @@ func (g *Git) makeBundle(ctx context.Context, repo string, p sallyport.ProjectID
 		fmt.Fprintf(&revs, "--shallow %s\n", s)
 	}
 	fmt.Fprintf(&revs, "%s\n", id)
+	for _, r := range refs {
+		fmt.Fprintf(&revs, "%s\n", r.id)
+	}
 	hash, err := g.output(ctx, command{
 		repo:    repo,
 		args:    []string{"pack-objects", "--revs", "--shallow", "--delta-base-offset", "--quiet", "--end-of-options", filepath.Join(tmp, "pack")},
@@ -201,7 +251,12 @@ func (g *Git) makeBundle(ctx context.Context, repo string, p sallyport.ProjectID
 	}
 	defer f.Close()
 	t := tarWriter{w: tar.NewWriter(f)}
-	t.text("HEAD", "ref: "+bundleRef+"\n")
+	if depth == 0 {
+		t.text("HEAD", id+"\n")
+		t.text("packed-refs", packedRefs(refs))
+	} else {
+		t.text("HEAD", "ref: "+bundleRef+"\n")
+	}
 	t.text("config", "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n")
 	t.dir("objects/")
 	t.dir("objects/info/")
@@ -210,7 +265,9 @@ func (g *Git) makeBundle(ctx context.Context, repo string, p sallyport.ProjectID
 	t.file("objects/pack/"+pack+".pack", filepath.Join(tmp, pack+".pack"))
 	t.dir("refs/")
 	t.dir("refs/heads/")
-	t.text(bundleRef, id+"\n")
+	if depth > 0 {
+		t.text(bundleRef, id+"\n")
+	}
 	if len(shallow) > 0 {
 		t.text("shallow", strings.Join(shallow, "\n")+"\n")
 	}

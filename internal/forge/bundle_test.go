@@ -101,6 +101,46 @@ func TestBundle(t *testing.T) {
 	}
 }
 
+// TestBundleHoldsRefs looks at the branches and tags of a whole history.
+func TestBundleHoldsRefs(t *testing.T) {
+	t.Parallel()
+	g := open(t)
+	p := create(t, g)
+	h := serve(t, g, p)
+	u := newUser(t)
+	u.write("f", "1")
+	one := u.commit("one")
+	u.git("tag", "v1")
+	u.git("tag", "-a", "-m", "second", "v2")
+	u.git("checkout", "--quiet", "-b", "feature/x")
+	u.write("f", "2")
+	side := u.commit("side")
+	u.git("push", "--quiet", "--tags", h.repo(), "main", "feature/x")
+	bundle := func(depth int) (*bytes.Buffer, user) {
+		var b bytes.Buffer
+		if err := g.Bundle(t.Context(), p, one, depth, &b); err != nil {
+			t.Fatal(err)
+		}
+		dir := unpack(t, b.Bytes())
+		return &b, user{t, dir}
+	}
+	whole, repo := bundle(0)
+	for ref, want := range map[string]string{"refs/heads/main": one, "refs/heads/feature/x": side, "refs/tags/v1": one, "refs/tags/v2^{commit}": one, "HEAD": one} {
+		if got := repo.git("--git-dir="+repo.dir, "rev-parse", ref); got != want {
+			t.Errorf("%s is %s, want %s", ref, got, want)
+		}
+	}
+	repo.git("--git-dir="+repo.dir, "fsck", "--strict")
+	if _, cut := bundle(1); cut.git("--git-dir="+cut.dir, "for-each-ref", "--format=%(refname)") != bundleRef {
+		t.Error("a cut history has other refs")
+	}
+	u.git("tag", "v3")
+	u.git("push", "--quiet", "--tags", h.repo())
+	if later, repo := bundle(0); bytes.Equal(later.Bytes(), whole.Bytes()) || repo.git("--git-dir="+repo.dir, "rev-parse", "v3") != side {
+		t.Error("a new tag is not in the bundle")
+	}
+}
+
 func TestBundlesArePruned(t *testing.T) {
 	t.Parallel()
 	g := open(t)
@@ -128,7 +168,7 @@ func BenchmarkBundle(b *testing.B) {
 	u.git("push", "--quiet", h.repo(), "main")
 	path, _ := g.path(p)
 	for b.Loop() {
-		if err := g.makeBundle(b.Context(), path, p, id, 1, b.TempDir()); err != nil {
+		if err := g.makeBundle(b.Context(), path, p, id, 1, nil, b.TempDir()); err != nil {
 			b.Fatal(err)
 		}
 	}

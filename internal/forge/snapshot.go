@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +24,7 @@ const maxGitFile = 16 << 20
 // commit of all files that git would show, committed or not, but for ignored
 // ones. Within a git work tree the whole tree is taken, HEAD is the parent,
 // and the branch is the one that is checked out; a tree without changes is
-// HEAD itself. Elsewhere the commit has no parent and the branch is "main".
+// HEAD itself. Its branches and tags come with it. Elsewhere the commit has no parent and the branch is "main".
 //
 // The user's own repository is read, never run: its configuration, hooks and
 // filters do not take effect, and nothing in it is changed. The project's
@@ -59,6 +61,9 @@ func (g *Git) Import(ctx context.Context, p sallyport.ProjectID, dir string) (id
 	if err := tree.lend(tmp, g.dir, g.temp); err != nil {
 		return "", "", fmt.Errorf("snapshot: %w", err)
 	}
+	if err := g.copyRefs(ctx, tmp, tree); err != nil {
+		return "", "", fmt.Errorf("snapshot: %w", err)
+	}
 	id, err = g.commitTree(ctx, tmp, tree)
 	if err != nil {
 		return "", "", err
@@ -70,6 +75,36 @@ func (g *Git) Import(ctx context.Context, p sallyport.ProjectID, dir string) (id
 		return "", "", fmt.Errorf("snapshot: %w", err)
 	}
 	return id, tree.branch, nil
+}
+
+// copyRefs gives repo the branches and tags of the user's repository, and
+// those branches that it knows of its origin alone.
+func (g *Git) copyRefs(ctx context.Context, repo string, tree workTree) error {
+	refs := tree.refs()
+	for name, id := range refs {
+		branch, ok := strings.CutPrefix(name, "refs/remotes/origin/")
+		if !ok {
+			continue
+		}
+		delete(refs, name)
+		if _, known := refs["refs/heads/"+branch]; !known && branch != "HEAD" {
+			refs["refs/heads/"+branch] = id
+		}
+	}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(refs)) {
+		if validRef(name) {
+			fmt.Fprintf(&b, "%s %s\n", refs[name], name)
+		}
+	}
+	file := filepath.Join(repo, "packed-refs")
+	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
+		return err
+	}
+	if _, err := g.bundledRefs(ctx, repo); err != nil {
+		return os.Remove(file) // one of them is broken: a snapshot needs none
+	}
+	return nil
 }
 
 // commitTree commits the work tree into repo and points its branch there.
@@ -207,6 +242,45 @@ func readWorkTree(top, gitdir string) (workTree, error) {
 	}
 	t.head = head
 	return t, nil
+}
+
+// refs returns the loose and packed branches and tags, and those of the origin,
+// as far as they can be read.
+func (t workTree) refs() map[string]string {
+	refs := map[string]string{}
+	if t.common == "" {
+		return refs
+	}
+	keep := func(name, id string) {
+		if id = strings.TrimSpace(id); validCommit(id) && len(refs) < maxBundleRefs {
+			refs[name] = id
+		}
+	}
+	spaces := []string{"refs/heads/", "refs/tags/", "refs/remotes/origin/"}
+	b, _ := readSmall(filepath.Join(t.common, "packed-refs")) // there need not be one
+	for line := range strings.Lines(string(b)) {
+		id, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if slices.ContainsFunc(spaces, func(s string) bool { return strings.HasPrefix(name, s) }) {
+			keep(name, id)
+		}
+	}
+	for _, space := range spaces {
+		seen := 0
+		_ = filepath.WalkDir(filepath.Join(t.common, filepath.FromSlash(space)), func(file string, d fs.DirEntry, err error) error {
+			if seen++; err != nil || seen > 2*maxBundleRefs {
+				return fs.SkipAll
+			}
+			if !d.Type().IsRegular() {
+				return nil
+			}
+			if b, err := readSmall(file); err == nil {
+				name, _ := filepath.Rel(t.common, file) // it lies beneath
+				keep(filepath.ToSlash(name), string(b))
+			}
+			return nil
+		})
+	}
+	return refs
 }
 
 // resolve reads a ref, loose or packed; "" when there is none.

@@ -2,6 +2,7 @@ package forge
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,41 @@ func TestImport(t *testing.T) {
 	dir := unpack(t, b.Bytes())
 	if got := (user{t, dir}).git("--git-dir="+dir, "show", "HEAD:new/file"); got != "3" {
 		t.Errorf("new/file in the bundle = %q", got)
+	}
+}
+
+// TestImportBringsRefs gives a job that asks for the whole history what a
+// checkout of the origin would have.
+func TestImportBringsRefs(t *testing.T) {
+	t.Parallel()
+	g := open(t)
+	p := create(t, g)
+	u := newUser(t)
+	u.write("f", "1")
+	one := u.commit("one")
+	u.git("tag", "v1")
+	u.git("branch", "old")
+	u.git("pack-refs", "--all")
+	u.git("tag", "-a", "-m", "loose", "v2")
+	u.git("update-ref", "refs/remotes/origin/theirs", one)
+	u.git("update-ref", "refs/remotes/origin/old", one)
+	u.git("update-ref", "refs/stash", one)
+	u.write("f", "2")
+	id, branch, err := g.Import(t.Context(), p, u.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refs, err := g.Refs(t.Context(), p)
+	want := map[string]string{"refs/heads/" + branch: id, "refs/heads/old": one, "refs/heads/theirs": one, "refs/tags/v1": one, "refs/tags/v2": one}
+	if err != nil || !maps.Equal(refs, want) {
+		t.Errorf("refs %v, %v; want %v", refs, err, want)
+	}
+	u.write(".git/refs/heads/broken", strings.Repeat("b", 40)+"\n")
+	if _, _, err := g.Import(t.Context(), p, u.dir); err != nil {
+		t.Errorf("Import with a broken ref: %v", err)
+	}
+	if refs, err := g.Refs(t.Context(), p); err != nil || len(refs) != 1 {
+		t.Errorf("refs beside a broken one: %v, %v", refs, err)
 	}
 }
 

@@ -74,9 +74,11 @@ const gitConfig = "[safe]\n\tdirectory = *\n[uploadpack]\n\tallowAnySHA1InWant =
 
 // checkoutScript runs in the room. Its arguments are the directory, the
 // repository to fetch from, the commit, the local branch ("" for a detached HEAD), the
-// ref under which the commit is kept, the depth (0 for all), whether to clean, and the remote's address.
+// ref under which the commit is kept, the depth (0 for all), whether to clean, the remote's
+// address, whether to take all tags, and the paths of a sparse checkout, a line each, as
+// cone or as patterns.
 const checkoutScript = `
-dir=$1 source=$2 commit=$3 branch=$4 track=$5 depth=$6 clean=$7 url=$8
+dir=$1 source=$2 commit=$3 branch=$4 track=$5 depth=$6 clean=$7 url=$8 tags=$9 cone=${10} sparse=${11}
 mkdir -p -- "$dir"
 cd -- "$dir"
 if git rev-parse --resolve-git-dir .git >/dev/null 2>&1; then
@@ -94,20 +96,38 @@ else
 		git remote add origin "$url"
 	fi
 fi
+if [ "$tags" = true ]; then
+	set -- "+refs/tags/*:refs/tags/*"
+else
+	set --
+fi
 if [ "$depth" = 0 ]; then
+	git fetch -q --no-tags --no-recurse-submodules --update-shallow "$source" "+refs/heads/*:refs/remotes/origin/*" "$@"
 	git fetch -q --no-tags --no-recurse-submodules --update-shallow "$source" "+$commit:$track"
 else
-	git fetch -q --no-tags --no-recurse-submodules --update-shallow --depth="$depth" "$source" "+$commit:$track"
+	git fetch -q --no-tags --no-recurse-submodules --update-shallow --depth="$depth" "$source" "+$commit:$track" "$@"
+fi
+if [ -n "$sparse" ]; then
+	printf '%s\n' "$sparse" | git sparse-checkout set "$cone" --stdin
+else
+	git sparse-checkout disable 2>/dev/null || true
 fi
 if [ -n "$branch" ]; then
 	git checkout -q --force -B "$branch" "$track"
-else
+elif [ "${track#refs/sallyport/}" = "$track" ]; then
 	git checkout -q --force --detach "$track"
+else
+	git checkout -q --force --detach "$commit"
 fi
 git log -1 --format='HEAD is now at %h'
 unset GIT_CONFIG_GLOBAL
 git config --global --get-all safe.directory 2>/dev/null | grep -qxF -- "$dir" || git config --global --add safe.directory "$dir"
 `
+
+// checkoutInputs are the inputs that have an effect.
+var checkoutInputs = []string{
+	"repository", "ref", "path", "fetch-depth", "fetch-tags", "clean", "submodules", "lfs", "sparse-checkout", "sparse-checkout-cone-mode",
+}
 
 var commitID = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
 
@@ -136,7 +156,7 @@ func (s *step) checkout(ctx context.Context, in inputs) error {
 		}
 	}
 	for _, name := range in.names {
-		if !slices.Contains([]string{"repository", "ref", "path", "fetch-depth", "clean", "submodules", "lfs"}, name) {
+		if !slices.Contains(checkoutInputs, name) {
 			s.out.print(sallyport.LogDebug, "The input "+name+" has no effect on this runner.")
 		}
 	}
@@ -144,14 +164,20 @@ func (s *step) checkout(ctx context.Context, in inputs) error {
 	if dir != j.layout.workspace() && !strings.HasPrefix(dir, j.layout.workspace()+"/") {
 		return sallyport.Errorf(sallyport.CodeInvalid, "the path %.200q is not beneath the workspace", in.text("path", ""))
 	}
-	ref, commit, err := s.refToCheckOut(in.text("ref", ""))
+	tags, err := in.boolean("fetch-tags", false)
 	if err != nil {
 		return err
 	}
-	if commit != j.lease.Run.Commit {
-		depth = 0 // only the whole history may hold it
+	tags = tags || depth == 0
+	cone, err := in.boolean("sparse-checkout-cone-mode", true)
+	if err != nil {
+		return err
 	}
-	source, err := j.source(ctx, depth)
+	mode := "--cone"
+	if !cone {
+		mode = "--no-cone"
+	}
+	ref, commit, source, err := s.refToCheckOut(ctx, in.text("ref", ""), depth, tags)
 	if err != nil {
 		return err
 	}
@@ -165,7 +191,8 @@ func (s *step) checkout(ctx context.Context, in inputs) error {
 	if server.String() != "" {
 		url = server.String() + "/" + repository.String()
 	}
-	argv := []string{"sh", "-ec", checkoutScript, "sh", dir, source, commit, branch, track, strconv.Itoa(depth), strconv.FormatBool(clean), url}
+	argv := []string{"sh", "-ec", checkoutScript, "sh", dir, source, commit, branch, track, strconv.Itoa(depth), strconv.FormatBool(clean), url,
+		strconv.FormatBool(tags), mode, in.text("sparse-checkout", "")}
 	err = s.tool(ctx, sallyport.ExecSpec{Argv: argv},
 		sallyport.EnvVar{Name: "GIT_CONFIG_GLOBAL", Value: config}, sallyport.EnvVar{Name: "GIT_CONFIG_NOSYSTEM", Value: "1"},
 		sallyport.EnvVar{Name: "GIT_TERMINAL_PROMPT", Value: "0"}, sallyport.EnvVar{Name: "GIT_LFS_SKIP_SMUDGE", Value: "1"})
@@ -178,22 +205,66 @@ func (s *step) checkout(ctx context.Context, in inputs) error {
 	return s.setOutput(workflow.Var{Name: "commit", Value: commit})
 }
 
-// refToCheckOut returns what the ref input stands for: the run's own ref and commit
-// (also by the ref's short name), or a commit.
-func (s *step) refToCheckOut(want string) (ref, commit string, err error) {
+// refToCheckOut returns what the ref input stands for, and the repository in the
+// room that holds it: the run's own ref and commit, a commit, or another branch or tag.
+func (s *step) refToCheckOut(ctx context.Context, want string, depth int, tags bool) (ref, commit, source string, err error) {
 	run := s.job.lease.Run
 	switch {
 	case !commitID.MatchString(run.Commit):
-		return "", "", sallyport.Errorf(sallyport.CodeInvalid, "the run has no commit to check out")
+		return "", "", "", sallyport.Errorf(sallyport.CodeInvalid, "the run has no commit to check out")
 	case want == "" || want == run.Ref || want == strings.TrimPrefix(strings.TrimPrefix(run.Ref, "refs/heads/"), "refs/tags/"):
-		return run.Ref, run.Commit, nil
-	case want == run.Commit:
-		return "", run.Commit, nil
+		ref, commit = run.Ref, run.Commit
 	case commitID.MatchString(want):
-		return "", want, nil
+		commit = want
 	}
-	return "", "", sallyport.Errorf(sallyport.CodeInvalid, "the ref %.200q is not that of the run, %s", want, run.Ref).
-		WithHint("leave ref out, or give a commit that the run's history holds")
+	if commit != run.Commit || tags {
+		depth = 0 // only the whole repository holds it
+	}
+	if source, err = s.job.source(ctx, depth); err != nil || commit != "" {
+		return ref, commit, source, err
+	}
+	refs, err := s.job.refs()
+	if err != nil {
+		return "", "", "", err
+	}
+	for _, space := range []string{"", "refs/heads/", "refs/tags/"} {
+		if commit, ok := refs[space+want]; ok {
+			return space + want, commit, source, nil
+		}
+	}
+	return "", "", "", sallyport.Errorf(sallyport.CodeInvalid, "there is no branch, tag or commit %.200q; the run is of %s", want, run.Ref).
+		WithHint("leave ref out to check out what started the run")
+}
+
+// maxPackedRefs bounds the list of a repository's refs.
+const maxPackedRefs = 16 << 20
+
+// refs returns the branches and tags of the whole repository that source got, each
+// with its commit.
+func (j *job) refs() (map[string]string, error) {
+	root, err := os.OpenRoot(filepath.Join(j.layout.dir, "given", "source", "0"))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	b, err := readRegular(root, "packed-refs", maxPackedRefs)
+	if err != nil {
+		return nil, fmt.Errorf("read the repository's refs: %w", err)
+	}
+	refs := map[string]string{}
+	last := ""
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSpace(line)
+		if peeled, ok := strings.CutPrefix(line, "^"); ok && last != "" {
+			refs[last] = peeled
+			continue
+		}
+		id, name, _ := strings.Cut(line, " ")
+		if last = ""; commitID.MatchString(id) && (strings.HasPrefix(name, "refs/heads/") || strings.HasPrefix(name, "refs/tags/")) {
+			refs[name], last = id, name
+		}
+	}
+	return refs, nil
 }
 
 // trackingRef returns the local branch and the ref to keep the commit under,

@@ -40,6 +40,10 @@ func repository(t *testing.T) (source func(depth int) (io.ReadCloser, error), co
 		git("add", ".")
 		git("commit", "-q", "-m", content)
 		commits[i] = git("rev-parse", "HEAD")
+		if i == 0 {
+			git("tag", "-a", "-m", "first", "v1")
+			git("branch", "other/one")
+		}
 	}
 	return func(depth int) (io.ReadCloser, error) {
 		bare := filepath.Join(t.TempDir(), "bare")
@@ -82,7 +86,17 @@ func TestCheckout(t *testing.T) {
 		{name: "the run's commit", yaml: "- { uses: actions/checkout@v4, with: { ref: '${{ github.sha }}' } }\n- run: cat file", text: "two\n"},
 		{name: "the run's branch", yaml: "- { uses: actions/checkout@v4, with: { ref: main } }\n- run: git branch --show-current", text: "main\n"},
 		{name: "again, and clean", yaml: "- uses: actions/checkout@v4\n- run: echo x > file; echo y > new; git config core.hooksPath hooks; mkdir hooks; printf '#!/bin/sh\\necho HOOK' > hooks/post-checkout; chmod +x hooks/*\n- uses: actions/checkout@v4\n- run: cat file; ls", text: "two\nfile\n"},
-		{name: "another ref", yaml: "- { uses: actions/checkout@v4, with: { ref: other } }", fails: `the ref "other" is not that of the run`},
+		{name: "tags and branches with the whole history", yaml: "- { uses: actions/checkout@v4, with: { fetch-depth: 0 } }\n- run: git describe --tags; git branch -r; git tag", text: "v1-1-g" + commits[1][:7] + "\n  origin/main\n  origin/other/one\n  origin/trunk\nv1\n"},
+		{name: "tags alone", yaml: "- { uses: actions/checkout@v4, with: { fetch-tags: true } }\n- run: git rev-list --count HEAD; git tag; git branch -r", text: "1\nv1\n  origin/main\n"},
+		{name: "neither by default", yaml: "- uses: actions/checkout@v4\n- run: git tag; git branch -r", text: "  origin/main\n"},
+		{name: "another branch", yaml: "- { id: co, uses: actions/checkout@v4, with: { ref: other/one } }\n- run: cat file; git branch --show-current; git rev-list --count HEAD; echo ${{ steps.co.outputs.ref == 'refs/heads/other/one' && steps.co.outputs.commit == '" + commits[0] + "' }}",
+			text: "one\nother/one\n1\ntrue\n"},
+		{name: "a tag", yaml: "- { uses: actions/checkout@v4, with: { ref: v1 } }\n- run: cat file; git describe --tags; git symbolic-ref -q HEAD || echo detached", text: "one\nv1\ndetached\n"},
+		{name: "a tag by its full name", yaml: "- { uses: actions/checkout@v4, with: { ref: refs/tags/v1 } }\n- run: cat file", text: "one\n"},
+		{name: "a commit by its own name", yaml: "- { uses: actions/checkout@v4, with: { ref: " + commits[0] + " } }\n- run: git status | head -1; git rev-list --count HEAD", text: "HEAD detached at " + commits[0][:7] + "\n1\n"},
+		{name: "another ref", yaml: "- { uses: actions/checkout@v4, with: { ref: none } }", fails: `there is no branch, tag or commit "none"`},
+		{name: "a ref that is an option", yaml: "- { uses: actions/checkout@v4, with: { ref: --upload-pack=x } }", fails: `there is no branch, tag or commit`},
+		{name: "sparse", yaml: "- run: true\n- { uses: actions/checkout@v4, with: { sparse-checkout: none } }\n- uses: actions/checkout@v4\n- { uses: actions/checkout@v4, with: { sparse-checkout: '/nothing', sparse-checkout-cone-mode: false } }\n- run: ls; git status --porcelain", text: ""},
 		{name: "a commit that is not there", yaml: "- { uses: actions/checkout@v4, with: { ref: " + strings.Repeat("b", 40) + " } }", fails: "exit code"},
 		{name: "another repository", yaml: "- { uses: actions/checkout@v4, with: { repository: a/b } }", fails: "no access"},
 		{name: "submodules", yaml: "- { uses: actions/checkout@v4, with: { submodules: recursive } }", fails: "needs the network"},
