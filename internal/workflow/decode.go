@@ -52,15 +52,16 @@ func (d *decoder) document() *yaml.Node {
 		if errors.Is(err, io.EOF) {
 			d.report(start, "the file is empty")
 		} else {
-			d.report(yamlErrorPos(err), "not valid YAML: %s", yamlErrorText(err))
+			d.report(d.yamlErrorPos(err), "not valid YAML: %s", yamlErrorText(err))
 		}
 		return nil
 	}
-	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+	var next yaml.Node
+	if err := dec.Decode(&next); !errors.Is(err, io.EOF) {
 		if err != nil {
-			d.report(yamlErrorPos(err), "not valid YAML: %s", yamlErrorText(err))
+			d.report(d.yamlErrorPos(err), "not valid YAML: %s", yamlErrorText(err))
 		} else {
-			d.report(start, "the file holds more than one document: remove the line ---")
+			d.report(posOf(&next), "the file holds more than one document: remove the line --- and what follows, or make a file of it")
 		}
 		return nil
 	}
@@ -75,12 +76,25 @@ func (d *decoder) document() *yaml.Node {
 	return doc.Content[0]
 }
 
-var yamlErrorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+var (
+	yamlErrorLine    = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+	yamlErrorUnknown = regexp.MustCompile(`unknown anchor '([A-Za-z0-9_-]+)'`)
+)
 
-func yamlErrorPos(err error) sallyport.Pos {
+// yamlErrorPos is where an error of the YAML parser was found. Of an alias
+// without an anchor the parser does not tell, so it is looked for.
+func (d *decoder) yamlErrorPos(err error) sallyport.Pos {
 	pos := sallyport.Pos{Line: 1, Col: 1}
 	if m := yamlErrorLine.FindStringSubmatch(err.Error()); m != nil && m[1] != "" {
 		pos.Line, _ = strconv.Atoi(m[1])
+	}
+	if m := yamlErrorUnknown.FindStringSubmatch(err.Error()); m != nil {
+		alias := regexp.MustCompile(`(?:^|[\s\[{,])(\*` + m[1] + `)(?:$|[\s\]},])`)
+		if at := alias.FindSubmatchIndex(d.src); at != nil {
+			before := d.src[:at[2]]
+			pos.Line = 1 + bytes.Count(before, []byte("\n"))
+			pos.Col = 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
+		}
 	}
 	return pos
 }

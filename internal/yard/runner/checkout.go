@@ -109,8 +109,8 @@ else
 fi
 if [ -n "$sparse" ]; then
 	printf '%s\n' "$sparse" | git sparse-checkout set "$cone" --stdin
-else
-	git sparse-checkout disable 2>/dev/null || true
+elif [ -e .git/info/sparse-checkout ]; then
+	git sparse-checkout disable
 fi
 if [ -n "$branch" ]; then
 	git checkout -q --force -B "$branch" "$track"
