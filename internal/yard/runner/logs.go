@@ -17,8 +17,8 @@ const (
 	// logBuffer is how much encoded log waits for the control plane before the
 	// job's writes block: back-pressure instead of memory or disk.
 	logBuffer = 4 << 20
-	// logBatch is the most that is sent at once, logDelay how long a line waits
-	// for others to be sent with it.
+	// logBatch is the most that is sent at once, logDelay the time between two batches
+	// of less: a line after a silence is sent at once, those behind it together.
 	logBatch = 512 << 10
 	logDelay = 100 * time.Millisecond
 	// logEndSpace is kept for the lines that the runner writes after the log was cut.
@@ -51,6 +51,7 @@ type jobLog struct {
 	closed bool // no more lines
 	dead   bool // no more sending: lines are thrown away
 
+	sent time.Time     // last; the sender's own
 	more chan struct{} // buf grew or the log was closed
 	done chan struct{} // the sender has ended
 }
@@ -120,6 +121,7 @@ func (l *jobLog) send(ctx context.Context) {
 			}
 			continue
 		}
+		l.sent = time.Now()
 		end, err := l.yard.AppendLog(ctx, l.ref, offset, chunk)
 		switch {
 		case err == nil:
@@ -153,8 +155,9 @@ func (l *jobLog) send(ctx context.Context) {
 	}
 }
 
-// next waits for lines and returns the first of them. The chunk stays valid:
-// the buffer is only appended to, and replaced when it shrinks.
+// next waits for lines and returns the first of them, after a time for others to
+// gather, unless there is a batch or the end has come. The chunk stays valid: the
+// buffer is only appended to, and replaced when it shrinks.
 func (l *jobLog) next(ctx context.Context) (chunk []byte, offset int64, closed bool) {
 	l.mu.Lock()
 	n, closed := len(l.buf), l.closed
@@ -166,11 +169,11 @@ func (l *jobLog) next(ctx context.Context) (chunk []byte, offset int64, closed b
 			return nil, 0, false
 		}
 	}
-	// Let a batch gather, unless there is one or the end has come.
-	delay := time.NewTimer(logDelay)
+	silence := time.Since(l.sent)
+	delay := time.NewTimer(logDelay - silence)
 	defer delay.Stop()
 gather:
-	for {
+	for silence < logDelay {
 		l.mu.Lock()
 		n, closed = len(l.buf), l.closed
 		l.mu.Unlock()

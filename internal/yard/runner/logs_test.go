@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -23,6 +24,44 @@ func memoryLog(secrets ...string) *jobLog {
 		_ = mask.Add(s)
 	}
 	return newJobLog(nil, sallyport.LeaseRef{}, mask, 1<<40, func() time.Time { return time.UnixMilli(1) }, slog.New(slog.DiscardHandler), func() {})
+}
+
+// TestLogPace: a line after a silence is sent at once, those that follow together.
+func TestLogPace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		yard := newFakeYard()
+		l := newJobLog(yard, sallyport.LeaseRef{}, redact.New(redact.Config{}), 1<<20, time.Now, slog.New(slog.DiscardHandler), func() {})
+		go l.send(t.Context())
+		appends := func() int {
+			synctest.Wait()
+			yard.mu.Lock()
+			defer yard.mu.Unlock()
+			return yard.appends
+		}
+		say := func() { l.say(1, sallyport.LogOutput, "a line") }
+		for _, silence := range []time.Duration{0, time.Hour} {
+			time.Sleep(silence)
+			before := appends()
+			say()
+			if got := appends(); got != before+1 {
+				t.Errorf("after %s: %d appends at once, want 1", silence, got-before)
+			}
+			for range 10 {
+				say()
+			}
+			if got := appends(); got != before+1 {
+				t.Errorf("after %s: %d appends before the others could gather, want 1", silence, got-before)
+			}
+			time.Sleep(logDelay)
+			if got := appends(); got != before+2 {
+				t.Errorf("after %s: %d appends in all, want 2", silence, got-before)
+			}
+		}
+		if _, err := l.close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestClean(t *testing.T) {
