@@ -29,7 +29,12 @@ func (c *compiler) inputs() Value {
 	for _, in := range trigger.Inputs {
 		v, ok := given.Get(in.Name)
 		if !ok || v.Kind() == KindNull {
-			v = c.defaultInput(in)
+			if in.Required && in.Default.IsZero() {
+				c.report(in.Pos, "the input %s is required and was not given", quote(in.Name))
+				out.set(in.Name, Null)
+				continue
+			}
+			v = defaultInput(in)
 		}
 		out.set(in.Name, c.typedInput(in, v))
 	}
@@ -62,7 +67,7 @@ func (c *compiler) givenInputs(t Trigger) (Value, bool) {
 }
 
 // defaultInput is the declared default, else the empty value of the type.
-func (c *compiler) defaultInput(in Input) Value {
+func defaultInput(in Input) Value {
 	switch in.Default.Kind {
 	case sallyport.TreeBool:
 		return Bool(in.Default.Text == "true")
@@ -70,9 +75,6 @@ func (c *compiler) defaultInput(in Input) Value {
 		return Number(treeNumber(in.Default.Text))
 	case sallyport.TreeString:
 		return String(in.Default.Text)
-	}
-	if in.Required {
-		c.report(in.Pos, "the input %s is required and was not given", quote(in.Name))
 	}
 	switch in.Type {
 	case "boolean":
