@@ -9,7 +9,9 @@ import (
 )
 
 // intrinsics are the actions that the runner performs itself, at any version.
-var intrinsics = []string{"actions/checkout", "actions/download-artifact", "actions/upload-artifact"}
+var intrinsics = []string{
+	"actions/checkout", "actions/download-artifact", "actions/setup-go", "actions/setup-node", "actions/setup-python", "actions/upload-artifact",
+}
 
 // actionFiles are the names an action's metadata file may have.
 var actionFiles = []string{"action.yml", "action.yaml"}

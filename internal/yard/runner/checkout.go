@@ -40,6 +40,9 @@ func (s *step) runIntrinsic(ctx context.Context, a *sallyport.PlanAction) error 
 	case "actions/download-artifact":
 		return s.download(ctx, inputs{with})
 	}
+	if t, ok := toolchains[a.Name]; ok {
+		return s.setUp(ctx, t, inputs{with})
+	}
 	return &failure{message: fmt.Sprintf("This runner does not provide the action %.80q.", a.Name)}
 }
 
