@@ -28,24 +28,35 @@ type settlement struct {
 // settle moves everything of the run that can move. Runs that waited for
 // something this one let go are settled too.
 func (e *Engine) settle(c *change, id sallyport.RunID) error {
-	todo := []sallyport.RunID{id}
-	for n := 0; len(todo) > 0 && n < 1000; n++ {
-		s, err := e.loadSettlement(c, todo[0])
-		if err != nil {
+	s, err := e.loadSettlement(c, id)
+	if err != nil {
+		return err
+	}
+	return e.settleFrom(s)
+}
+
+// settleFrom is settle for a run that is loaded.
+func (e *Engine) settleFrom(s *settlement) error {
+	var todo []sallyport.RunID
+	for n := 0; n < 1000; n++ {
+		if s.run.Status != sallyport.StatusCompleted && (s.run.Status != sallyport.StatusWaiting || s.run.Cancel != "") {
+			if err := s.settle(); err != nil {
+				return err
+			}
+			for _, o := range s.others {
+				if !slices.Contains(todo, o) {
+					todo = append(todo, o)
+				}
+			}
+		}
+		if len(todo) == 0 {
+			return nil
+		}
+		var err error
+		if s, err = e.loadSettlement(s.c, todo[0]); err != nil {
 			return err
 		}
 		todo = todo[1:]
-		if s.run.Status == sallyport.StatusCompleted || s.run.Status == sallyport.StatusWaiting && s.run.Cancel == "" {
-			continue
-		}
-		if err := s.settle(); err != nil {
-			return err
-		}
-		for _, o := range s.others {
-			if !slices.Contains(todo, o) {
-				todo = append(todo, o)
-			}
-		}
 	}
 	return nil
 }

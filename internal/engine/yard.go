@@ -136,7 +136,12 @@ func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) 
 		return nil, err
 	}
 	c.Touch(topicRun(job.Run))
-	if err := e.settle(c, job.Run); err != nil { // the run is in progress now
+	for _, cell := range s.cells[job.Key] {
+		if cell.ID == job.ID {
+			*cell = job
+		}
+	}
+	if err := e.settleFrom(s); err != nil { // the run is in progress now
 		return nil, err
 	}
 	plan := *s.plan
