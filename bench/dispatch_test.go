@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ func BenchmarkDispatch(b *testing.B) {
 			result := sallyport.JobResult{Conclusion: sallyport.Success, Steps: []sallyport.Step{{Number: 1, Name: "Run true", Status: sallyport.StatusCompleted, Conclusion: sallyport.Success}}}
 			yard := h.engine.Yard()
 			b.ResetTimer()
+			used := cpuTime(b, syscall.RUSAGE_SELF)
 			took := share(b, callers, b.N, func(i int) error {
 				l, err := yard.Lease(h.runner, ask("r"))
 				if err != nil {
@@ -41,9 +43,12 @@ func BenchmarkDispatch(b *testing.B) {
 				return yard.Finish(h.runner, l.Ref, result)
 			})
 			b.StopTimer()
+			used = cpuTime(b, syscall.RUSAGE_SELF) - used
 			floor := bareWork(b, callers)
 			rate := float64(b.N) / took.Seconds()
 			b.ReportMetric(rate, "jobs/s")
+			b.ReportMetric(float64(b.N)/used.Seconds(), "jobs/cpu-s")
+			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(floor, "floor/s")
 			b.ReportMetric(rate/floor, "of-floor")
 		})
