@@ -9,11 +9,16 @@ import (
 // interpreters run what they are given as text, on the command line or on standard
 // input, or run the command that they are given.
 var interpreters = set(`
-	. ash awk at batch bash bc builtin bun busybox chroot clojure command compgen complete coproc crontab csh dash dc deno
-	doas ed elixir emacs env erl eval ex exec expect fc find fish flock ftp gawk gdb ghci gnuplot groovy iex ionice irb jobs
-	jshell julia ksh let lua m4 make mapfile mariadb mawk mksh mysql nawk nice node nodejs nohup nsenter octave osascript
-	parallel perl php powershell psql pwsh python r read readarray rscript ruby runuser script sed setsid sh source sqlite
-	ssh stdbuf strace su sudo tcl tclsh tcsh timeout trap ts-node tsx unset unshare vi vim watch xargs zsh`)
+	. alias ash awk at batch bash bc bind builtin bun bunx busybox chroot chrt clojure command compgen complete coproc crontab csh dash
+	dbus-run-session dc deno doas dumb-init ed elixir emacs enable entr env erl eval ex exec expect fc find fish flock ftp gawk gdb
+	ghci gnuplot gosu groovy hash hyperfine iex ionice irb jobs jshell julia just ksh let lua m4 make mapfile mariadb mawk mksh mysql
+	nawk newgrp nice node nodejs nohup npx nsenter octave osascript parallel perl php pipx pkexec powershell psql pwsh python r rbash
+	read readarray rscript ruby runuser screen script sed setarch setsid sg sh source sqlite ssh stdbuf strace su su-exec sudo
+	systemd-run taskset tcl tclsh tcsh time timeout tini tmux trap ts-node tsx unbuffer unset unshare uvx vi vim watch xargs xvfb-run zsh`)
+
+// readers are those of them that take what is redirected to them as data, when the program
+// is not read from a file.
+var readers = set("awk gawk mapfile mawk nawk read readarray sed")
 
 // codeFlags announce code in the word after them, whatever the command is.
 var codeFlags = set("-c --command --eval --exec -exec -execdir -ok -okdir")
@@ -36,10 +41,12 @@ func set(words string) map[string]bool {
 }
 
 // pipesIntoInterpreter finds a pipe into something that reads a program from
-// standard input. It is not exact: it rather finds too much.
-var pipesIntoInterpreter = regexp.MustCompile(
-	`(?:\|&?[\s\\]*|>\()[^|;\n]*?\b(?:(?:ba|da|z|k|c|tc|a|fi)?sh|python[0-9.]*|perl|ruby|node|php|lua|psql|mysql|sqlite3|xargs|parallel|ssh|at|batch|source)` +
-		`(?:\s*(?:$|[;&|)}<>#\n\x60"'])|\s+-)`)
+// standard input: a shell without a script, an interpreter without a program, or what makes
+// commands of its input. It is not exact: it rather finds too much.
+var pipesIntoInterpreter = regexp.MustCompile(`(?:\|&?[\s\\]*|>\()(?:[^|;\n]*?[\s/"'=({\\])?(?:` +
+	`(?:ba|da|z|k|c|tc|a|fi)?sh(?:\s*(?:$|[;&|)}<>#\n\x60"'])|\s+-)|` +
+	`(?:python[0-9.]*|perl|ruby|node|nodejs|php|lua)(?:\s*(?:$|[;&|)}<>#\n\x60"'])|\s+-(?:\s|$))|` +
+	`(?:psql|mysql|mariadb|sqlite3|xargs|parallel|ssh|at|batch|source|eval)\b)`)
 
 var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\+?=`)
 
@@ -50,7 +57,8 @@ func isAssignment(plain string) bool { return assignment.MatchString(plain) }
 // rest tells enough.
 func (c *command) call(w word) {
 	base := w.text[strings.LastIndexByte(w.text, '/')+1:]
-	c.named, c.name, c.unknown = true, w.text, strings.IndexByte(base, dynamic) >= 0
+	c.named, c.name = true, w.text
+	c.unknown = w.text != "[" && strings.ContainsAny(base, "{}*?[]~!"+string(dynamic)) || strings.HasPrefix(base, "-")
 }
 
 // add adds a word after the command's name.
@@ -100,8 +108,15 @@ func (c *command) objection() string {
 		return c.formatObjection()
 	case declarations[name]:
 		return c.declarationObjection()
+	case c.target && readers[name] && !c.hasProgramFile():
+		return ""
 	case name == "" || interpreters[name]:
 		return "the command runs what it is given as text"
+	case c.name == "[" || c.name == "test":
+		// An operand before it could turn out to be an operator that evaluates.
+		if n := len(c.words); n > 0 && strings.Trim(c.words[n-1], string(dynamic)) == "" {
+			return "the test may evaluate it"
+		}
 	}
 	for _, w := range c.words {
 		switch {
@@ -112,6 +127,30 @@ func (c *command) objection() string {
 		}
 	}
 	return ""
+}
+
+// hasProgramFile reports whether the program comes from a file, which could be standard input.
+func (c *command) hasProgramFile() bool {
+	for _, w := range c.words {
+		if strings.HasPrefix(w, "-f") || strings.HasPrefix(w, "--f") || strings.IndexByte(w, dynamic) == 0 || strings.HasPrefix(w, "-C") {
+			return true
+		}
+	}
+	return false
+}
+
+// integers reports whether a declaration makes variables that are evaluated when
+// they are assigned to, or may do so.
+func (c *command) integers() bool {
+	if !declarations[kind(c.name)] {
+		return false
+	}
+	for _, w := range c.words {
+		if strings.HasPrefix(w, "-") && strings.ContainsAny(w, "in") || strings.IndexByte(w, dynamic) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // data are commands that only ever take their arguments as data.

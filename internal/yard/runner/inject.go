@@ -66,6 +66,8 @@ func (s *step) fill(text string, untrusted []workflow.Piece, fills []filling) (s
 			return "", refusePaste(p, "it holds a zero byte")
 		case len(p.Text) > maxPassed:
 			return "", refusePaste(p, fmt.Sprintf("it has more than %d KiB", maxPassed>>10))
+		case fills[i] == fillBare && strings.Contains(text, "IFS"):
+			return "", refusePaste(p, "it would be split into words, and the script changes IFS")
 		case fills[i] == fillBare && hasOptions(p.Text):
 			return "", refusePaste(p, "it is split into several words there, and one of them is an option")
 		}

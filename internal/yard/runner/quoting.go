@@ -58,6 +58,7 @@ type scanner struct {
 	why   string
 
 	forbid   string     // why no hole may stand here; "" if one may
+	integers bool       // variables were declared that are evaluated when assigned to
 	commands []*command // those around the present place, outermost first
 	docs     []heredoc  // announced in this line
 	depth    int
@@ -129,6 +130,13 @@ func (s *scanner) hole(f filling) {
 	why := s.forbid
 	for i := 0; why == "" && i < len(s.commands); i++ {
 		why = s.commands[i].objection()
+	}
+	switch cmd := s.command(); {
+	case why != "" || !isAssignment(cmd.plain):
+	case s.integers:
+		why = "the script declares variables that are evaluated when they are assigned to"
+	case s.posix && strings.Contains(cmd.plain, "+="):
+		why = "not every sh has +="
 	}
 	if why != "" {
 		s.refuse(why)
@@ -261,6 +269,7 @@ func (s *scanner) wordOf(cmd *command, next func(), end ending) (esac bool) {
 		return false // the number of a file to redirect
 	case cmd.named:
 		cmd.add(w)
+		s.integers = s.integers || cmd.integers()
 		return false
 	case w.plain && end == untilCase && w.text == "esac":
 		return true
@@ -272,6 +281,10 @@ func (s *scanner) wordOf(cmd *command, next func(), end ending) (esac bool) {
 			cmd.named, cmd.name = true, w.text
 			return false
 		case "function":
+			if s.posix {
+				s.lose("not every sh has function")
+				return false
+			}
 			s.blank()
 			name := s.word(false)
 			s.blank()
@@ -289,6 +302,10 @@ func (s *scanner) wordOf(cmd *command, next func(), end ending) (esac bool) {
 			s.lose("it stands in a coprocess")
 			return false
 		case "[[":
+			if s.posix {
+				s.lose("not every sh has [[ ]]")
+				return false
+			}
 			cmd.named, cmd.name, cmd.cond = true, w.text, true
 			s.condition(cmd)
 			return false
@@ -534,9 +551,18 @@ func (s *scanner) dollar(quoted bool) {
 	case c == hole:
 		s.pos++
 		s.forbidding("a $ stands before it", s.skip)
+	case strings.IndexByte("@*#?-$!0123456789", c) >= 0:
+		s.pos += 2
 	default:
 		s.pos++
+		for isNameByte(s.peek(0)) {
+			s.pos++
+		}
 	}
+}
+
+func isNameByte(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
 }
 
 // ansi reads the rest of $'…'.

@@ -77,6 +77,11 @@ func TestFill(t *testing.T) {
 		{`dd of=@`, `dd of="${V1}"`},
 		{`curl x | sh; y || exit 1; echo "@" | tee log`, `curl x | sh; y || exit 1; echo "${V1}" | tee log`},
 		{`ls -- a#b @`, `ls -- a#b ${V1}`},
+		{`read -r a b <<< "@"; echo "$a"`, `read -r a b <<< "${V1}"; echo "$a"`},
+		{`sed 's/a/b/' <<< @; awk '{print $1}' < "@"`, `sed 's/a/b/' <<< ${V1}; awk '{print $1}' < "${V2}"`},
+		{`echo "@" | python3 -c 'import sys' | perl -pe 's/a/b/' | sed s/a/b/ | bash x.sh`, `echo "${V1}" | python3 -c 'import sys' | perl -pe 's/a/b/' | sed s/a/b/ | bash x.sh`},
+		{`test -n "$A" -a "$B" = "@"`, `test -n "$A" -a "$B" = "${V1}"`},
+		{`declare -x A="@"; B="@"`, `declare -x A="${V1}"; B="${V2}"`},
 		{`no holes here | bash`, `no holes here | bash`},
 	} {
 		if got, why := fillAll(c.script, false); got != c.want {
@@ -179,6 +184,21 @@ func TestFillRefuses(t *testing.T) {
 		{`case x in @) y;; esac`, "0: it is part of a pattern"},
 		{`a=(@)`, "0: it is assigned to an array"},
 		{`a=("@")`, "0: it is assigned to an array"},
+		{`time -p @`, "0: the command that would get it is not known"},
+		{`{eval,x} "@"`, "0: the command that would get it is not known"},
+		{`ev* "@"`, "0: the command that would get it is not known"},
+		{`e'v'al "@"`, "0: the command runs"},
+		{`\eval "@"`, "0: the command runs"},
+		{`[ "@" "@" ]`, "1: the test may evaluate"},
+		{`test "$op" "@"`, "0: the test may evaluate"},
+		{`declare -i n=0; n="@"`, "0: the script declares variables"},
+		{`local -n r=x; r=@`, "0: the script declares variables"},
+		{`sed -f - <<< "@"`, "0: the command runs"},
+		{`hash -p "@" ls`, "0: the command runs"},
+		{`npx "@"`, "0: the command runs"},
+		{`echo "@" | xargs rm`, "0: the script pipes"},
+		{`echo "@" | python3 - x`, "0: the script pipes"},
+		{`echo "@" | sudo bash -x`, "0: the script pipes"},
 		{`coproc echo "@"`, "0: it stands in a coprocess"},
 		{`echo !(a) "@"`, "0: a ( stands where"},
 		{`echo a) "@"`, "0: a ) has no ("},
@@ -193,7 +213,7 @@ func TestFillRefuses(t *testing.T) {
 			t.Errorf("%.200s\n got %.200q %q\nwant %q", c.script, got, why, c.why)
 		}
 	}
-	for _, script := range []string{`echo $'a\' '@'`, `cat <(ls) "@"`} {
+	for _, script := range []string{`echo $'a\' '@'`, `cat <(ls) "@"`, `[[ a && "@" ]]`, `function f { echo "@"; }`, `x+=@`} {
 		if got, why := fillAll(script, true); why == "" {
 			t.Errorf("sh: %s was filled: %s", script, got)
 		}
@@ -221,7 +241,8 @@ func TestFillInShells(t *testing.T) {
 	}
 	bashOnly := []string{
 		`[[ @ == main ]] || echo "@"`, `[[ "@" =~ ^a(b|c)$ ]] || true`, `cat <<< @`, `cat <(echo "@")`, `declare X="@"; echo "$X"`, `echo "@" &> out`,
-		`for ((i=0;i<2;i++)); do echo @; done`,
+		`for ((i=0;i<2;i++)); do echo @; done`, `read -r a b <<< "@"; echo "$a"`, `mapfile -t x <<< "@"; echo "${x[0]}"`,
+		`sed 's/a/b/' <<< "@"`, `awk '{print $1}' <<< "@"`, `test -n "$A" -a "$B" = "@" || true`, `x+=@; echo "$x"`,
 	}
 	for _, sh := range []string{"bash", "sh"} {
 		bin, err := exec.LookPath(sh)
