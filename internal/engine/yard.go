@@ -389,7 +389,7 @@ func (y yard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobR
 			return err
 		}
 		c.Touch(topicRun(j.Run))
-		y.e.queue.touch(topicLog(j.ID))
+		c.Touch(topicLog(j.ID)) // when it is committed
 		return c.enqueue(sallyport.QueueCollect, string(j.ID), nil, c.now, stageAttempts)
 	})
 }
