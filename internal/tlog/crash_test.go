@@ -223,6 +223,35 @@ func TestSequencerSurvivesKill(t *testing.T) {
 	}
 }
 
+// writing is a trail to which somebody writes between any two looks at it.
+type writing struct{ *memory }
+
+func (w writing) Unlogged(ctx context.Context, limit int) ([]sallyport.AuditRecord, error) {
+	defer w.append(1)
+	return w.memory.Unlogged(ctx, limit)
+}
+
+func (w writing) Count(ctx context.Context) (records, logged int64, err error) {
+	defer w.append(1)
+	return w.memory.Count(ctx)
+}
+
+// TestSequencerStartsWhileRecordsAreWritten starts beside a writer whose first
+// record comes between the questions that recovery asks.
+func TestSequencerStartsWhileRecordsAreWritten(t *testing.T) {
+	t.Parallel()
+	s, err := OpenSequencer(t.Context(), auditConfig(filepath.Join(t.TempDir(), "audit"), newKey(t)), writing{newMemory()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.recover(t.Context()); err != nil {
+		t.Errorf("recover = %v, want nil: no record is marked as logged", err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSequencerHalts comes back with a database that the log contradicts.
 func TestSequencerHalts(t *testing.T) {
 	t.Parallel()

@@ -52,18 +52,19 @@ func (s *Sequencer) recover(ctx context.Context) error {
 }
 
 // firstUnmarked returns the sequence number of the first record that is not
-// marked as logged, which may be one that does not exist yet.
+// marked as logged, which may be one that does not exist yet. It counts before
+// it looks: of records that are added in between, the look finds the first.
 func (s *Sequencer) firstUnmarked(ctx context.Context) (int64, error) {
+	n, _, err := s.source.Count(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count audit records: %w", err)
+	}
 	records, err := s.source.Unlogged(ctx, 1)
 	if err != nil {
 		return 0, fmt.Errorf("read audit records: %w", err)
 	}
 	if len(records) > 0 {
 		return records[0].Seq, nil
-	}
-	n, _, err := s.source.Count(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("count audit records: %w", err)
 	}
 	return n, nil
 }
