@@ -132,6 +132,40 @@ type PlanJob struct {
 	Container       Tree             `json:"container,omitzero"`
 	Services        Tree             `json:"services,omitzero"`
 	Steps           []PlanStep       `json:"steps"`
+	// Call is the reusable workflow that the job calls instead of having steps.
+	Call *PlanCall `json:"call,omitempty"`
+	// CancelTimeoutMinutes bounds the steps that run after a cancellation.
+	CancelTimeoutMinutes Template `json:"cancel_timeout_minutes,omitzero"`
+}
+
+// PlanCall is a reusable workflow as one job calls it. Its jobs are a workflow
+// of their own: their needs name each other, their inputs, secrets and env
+// contexts hold what the call hands over. Permissions are already narrowed to
+// what the caller has.
+type PlanCall struct {
+	Uses           string           `json:"uses"` // as written
+	Workflow       PlanFile         `json:"workflow"`
+	Source         *PlanSource      `json:"source,omitempty"` // nil: this repository at the plan's commit
+	With           Tree             `json:"with,omitzero"`
+	Secrets        Tree             `json:"secrets,omitzero"`
+	InheritSecrets bool             `json:"inherit_secrets,omitempty"`
+	Inputs         []PlanInput      `json:"inputs,omitempty"`
+	SecretInputs   []PlanInput      `json:"secret_inputs,omitempty"`
+	Outputs        []PlanOutput     `json:"outputs,omitempty"` // templates over the jobs context
+	Env            Tree             `json:"env,omitzero"`
+	Defaults       PlanDefaults     `json:"defaults,omitzero"`
+	Concurrency    *PlanConcurrency `json:"concurrency,omitempty"`
+	Permissions    Permissions      `json:"permissions,omitempty"`
+	Jobs           []PlanJob        `json:"jobs"`
+}
+
+// PlanSource is another repository that something of the plan came from, resolved
+// once by the action lock.
+type PlanSource struct {
+	Repository string `json:"repository"` // host-less owner/name, or a URL
+	Ref        string `json:"ref"`        // as written: a tag, a branch, a commit
+	Commit     string `json:"commit"`     // what the lock resolved it to
+	Digest     Digest `json:"digest"`     // of the tree as the yard gets it
 }
 
 // PlanStrategy is a job's strategy. Cells is the matrix expanded (one JSON
@@ -160,35 +194,62 @@ type PlanStep struct {
 	Env              Tree     `json:"env,omitzero"`
 	ContinueOnError  Template `json:"continue_on_error,omitzero"`
 	TimeoutMinutes   Template `json:"timeout_minutes,omitzero"`
+
+	// Steps beside others. Background starts the step and goes on; the other four
+	// make the step a join, a stop or a group, which has neither Run nor Uses.
+	Background bool       `json:"background,omitempty"`
+	Wait       []string   `json:"wait,omitempty"` // ids of background steps
+	WaitAll    bool       `json:"wait_all,omitempty"`
+	Cancel     string     `json:"cancel,omitempty"`   // id of a background step
+	Parallel   []PlanStep `json:"parallel,omitempty"` // all at once, then wait for them
 }
 
 // ActionKind says how an action runs.
 type ActionKind string
 
 const (
-	ActionIntrinsic ActionKind = "intrinsic" // by the runner itself: checkout, upload-artifact, download-artifact
+	ActionIntrinsic ActionKind = "intrinsic" // by the runner itself: checkout, upload-artifact, …
 	ActionComposite ActionKind = "composite"
+	ActionNode      ActionKind = "node"      // JavaScript: Pre, Main, Post
+	ActionContainer ActionKind = "container" // a prebuilt image: Image, Entrypoint, Args
 )
 
 // PlanAction is an action that steps use, as it was at plan time.
 type PlanAction struct {
 	Kind    ActionKind   `json:"kind"`
-	Name    string       `json:"name"`           // of an intrinsic: "actions/checkout"; else the action's name
-	Path    string       `json:"path,omitempty"` // of a local action: its directory in the repository
-	Digest  Digest       `json:"digest,omitempty"`
+	Name    string       `json:"name"`             // of an intrinsic: "actions/checkout"; else the action's name
+	Path    string       `json:"path,omitempty"`   // its directory in the repository it came from
+	Source  *PlanSource  `json:"source,omitempty"` // nil: this repository
+	Digest  Digest       `json:"digest,omitempty"` // of its metadata file
 	Inputs  []PlanInput  `json:"inputs,omitempty"`
 	Outputs []PlanOutput `json:"outputs,omitempty"`
-	Steps   []PlanStep   `json:"steps,omitempty"`
+	Steps   []PlanStep   `json:"steps,omitempty"` // composite
+
+	Using  string `json:"using,omitempty"` // node: node20, node24
+	Pre    string `json:"pre,omitempty"`   // files relative to Path
+	PreIf  string `json:"pre_if,omitempty"`
+	Main   string `json:"main,omitempty"`
+	Post   string `json:"post,omitempty"`
+	PostIf string `json:"post_if,omitempty"`
+
+	Image          string     `json:"image,omitempty"` // container: a reference without docker://
+	Entrypoint     string     `json:"entrypoint,omitempty"`
+	PreEntrypoint  string     `json:"pre_entrypoint,omitempty"`
+	PostEntrypoint string     `json:"post_entrypoint,omitempty"`
+	Args           []Template `json:"args,omitempty"`
+	Env            Tree       `json:"env,omitzero"`
 }
 
-// PlanInput is an input that an action declares.
+// PlanInput is an input that an action or a reusable workflow declares.
 type PlanInput struct {
-	Name     string   `json:"name"`
-	Required bool     `json:"required,omitempty"`
-	Default  Template `json:"default,omitzero"`
+	Name       string   `json:"name"`
+	Type       string   `json:"type,omitempty"` // of a reusable workflow: string, boolean, number
+	Required   bool     `json:"required,omitempty"`
+	Default    Template `json:"default,omitzero"`
+	Deprecated string   `json:"deprecated,omitempty"` // why it should not be used any more
 }
 
-// PlanOutput is an output that a composite action declares.
+// PlanOutput is an output that a composite action or a reusable workflow declares.
 type PlanOutput struct {
 	Name  string   `json:"name"`
 	Value Template `json:"value"`

@@ -50,6 +50,11 @@ type RoomSpec struct {
 	// host: each connection to it is forwarded to DialPort on the room's loopback.
 	Dial     string
 	DialPort int
+	// Serve, when set, is the other way round: the room listens on ServePort of its
+	// loopback, and each connection to it is forwarded to the unix socket at this
+	// path on the host, which the caller serves.
+	Serve     string
+	ServePort int
 }
 
 // Bind makes a host path visible in the room. Sources come from the runner's
