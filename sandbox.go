@@ -19,8 +19,23 @@ type Sandbox interface {
 	Check(ctx context.Context) (Isolation, error)
 	// Prepare makes a room and starts its first process; nothing foreign runs yet.
 	Prepare(ctx context.Context, spec RoomSpec) (Room, error)
+	// Volume makes an empty directory that takes limits.DiskBytes and limits.Files and
+	// no more: what is written beyond ends as ENOSPC. Zero means the default.
+	// CodeUnavailable where the host cannot bound a directory; a room with plain
+	// directories then says so in its Isolation.
+	Volume(ctx context.Context, limits Limits) (Volume, error)
 	// Sweep removes what rooms of dead processes left under the state directory.
 	Sweep(ctx context.Context) error
+}
+
+// Volume is a bounded directory for one room. It is gone with its contents when it
+// is closed, or when the process that made it ends.
+type Volume interface {
+	// Dir is its path, good in the calling process alone; as the Source of a Bind
+	// the room sees it too.
+	Dir() string
+	// Close lets go of it. The room that sees it must be destroyed.
+	Close() error
 }
 
 // Room is one isolated place. Its root file system is a throw-away overlay;
@@ -70,8 +85,8 @@ type Limits struct {
 	MemoryBytes int64 // (4 GiB)
 	Processes   int64 // (4096)
 	CPUs        float64
-	DiskBytes   int64 // writable layer and workspace (10 GiB)
-	Files       int64 // inodes of the writable layer (2,000,000)
+	DiskBytes   int64 // of the writable layer, and of a volume (10 GiB)
+	Files       int64 // inodes, likewise (2,000,000)
 }
 
 // ExecSpec is one process to run.

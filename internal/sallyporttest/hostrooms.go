@@ -32,6 +32,11 @@ func (HostRooms) Check(context.Context) (sallyport.Isolation, error) {
 	return sallyport.Isolation{Level: "none", Runtime: "host", Network: "host"}, nil
 }
 
+// Volume has nothing to bound a directory with.
+func (HostRooms) Volume(context.Context, sallyport.Limits) (sallyport.Volume, error) {
+	return nil, sallyport.Errorf(sallyport.CodeUnavailable, "rooms on the host have no volumes")
+}
+
 // Sweep has nothing to do: rooms leave nothing.
 func (HostRooms) Sweep(context.Context) error { return nil }
 

@@ -45,6 +45,7 @@ func Sandbox(t *testing.T, open func(t *testing.T) SandboxCase) {
 		{"Binds", testBinds},
 		{"BindRefusals", testBindRefusals},
 		{"Disk", testDisk},
+		{"Volume", testVolume},
 		{"Forks", testForks},
 		{"Memory", testMemory},
 		{"Network", testNetwork},
@@ -491,6 +492,68 @@ func testDisk(t *testing.T, s *suite) {
 	}
 	if out, _ := sh(t, r, "rm -r /root/n; echo fine > /root/x; cat /root/x"); out != "fine" {
 		t.Errorf("after cleaning up: got %q", out)
+	}
+}
+
+// testVolume fills a bounded workspace, sees from outside what was written, and
+// finds it gone.
+func testVolume(t *testing.T, s *suite) {
+	v, err := s.Sandbox.Volume(context.Background(), sallyport.Limits{DiskBytes: 64 << 20, Files: 2000})
+	if sallyport.ErrorCode(err) == sallyport.CodeUnavailable {
+		isolation, err := s.Sandbox.Check(context.Background())
+		if err != nil {
+			t.Fatal(whole(err))
+		}
+		for _, g := range isolation.NotEnforced {
+			if g.What == "workspace-disk" {
+				t.Skipf("workspace-disk is not enforced on this host: %s", g.Why)
+			}
+		}
+		t.Fatalf("there are no volumes, and Check does not say so: %+v", isolation)
+	}
+	if err != nil {
+		t.Fatal(whole(err))
+	}
+	if entries, err := os.ReadDir(v.Dir()); err != nil || len(entries) != 0 {
+		t.Errorf("a new volume holds %v, %v", entries, err)
+	}
+	if err := os.Chmod(v.Dir(), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(v.Dir(), "in"), []byte("from outside"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	dir := v.Dir()
+	r := s.room(t, sallyport.RoomSpec{Binds: []sallyport.Bind{{Source: dir, Target: "/work/src"}}, Limits: sallyport.Limits{MemoryBytes: 256 << 20}})
+	enforced(t, r, "workspace-disk")
+	if out, _ := sh(t, r, "cat /work/src/in; echo; echo from inside > /work/src/out; stat -c %U /work/src/in"); out != "from outside\nroot" {
+		t.Errorf("inside: got %q", out)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "out")); err != nil || string(b) != "from inside\n" {
+		t.Errorf("outside: got %q, %v", b, err)
+	}
+	out, res := sh(t, r, "head -c 200M /dev/zero > /work/src/fill; s=$?; rm /work/src/fill; exit $s")
+	if res.ExitCode == 0 || res.Signal != "" || !strings.Contains(out, "No space left on device") {
+		t.Errorf("filling it: got %q, %+v; want ENOSPC", out, res)
+	}
+	out, res = sh(t, r, "mkdir /work/src/n; cd /work/src/n; i=0; while [ $i -lt 5000 ]; do : > $i || exit 1; i=$((i+1)); done")
+	if res.ExitCode == 0 || !strings.Contains(out, "No space left on device") {
+		t.Errorf("using up the inodes: got %q, %+v; want ENOSPC", out, res)
+	}
+	if b, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(b), "/work/src") {
+		t.Errorf("the host's mount table shows the volume, or cannot be read: %v", err)
+	}
+	if err := r.Destroy(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "in")); err != nil || string(b) != "from outside" {
+		t.Errorf("after the room: got %q, %v", b, err)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.ReadDir(dir); err == nil {
+		t.Error("a closed volume can still be read")
 	}
 }
 

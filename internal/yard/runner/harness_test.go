@@ -256,6 +256,10 @@ var (
 	_ sallyport.Yard    = (*fakeYard)(nil)
 )
 
+func (*hostSandbox) Volume(context.Context, sallyport.Limits) (sallyport.Volume, error) {
+	return nil, sallyport.Errorf(sallyport.CodeUnavailable, "no volumes on the host")
+}
+
 // trial is one job to try.
 type trial struct {
 	yaml     string            // a workflow; its first job is run
@@ -337,8 +341,8 @@ func newTestRunner(t testing.TB, yard sallyport.Yard, box sallyport.Sandbox, con
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.layout = func(parent, project string) (*layout, error) {
-		l, err := newLayout(parent, project)
+	r.layout = func(parent, project string, volume sallyport.Volume) (*layout, error) {
+		l, err := newLayout(parent, project, volume)
 		if err == nil {
 			l.home, l.given, l.work = filepath.Join(l.dir, "home"), filepath.Join(l.dir, "given"), filepath.Join(l.dir, "work")
 			err = os.Mkdir(l.home, 0o755)

@@ -258,8 +258,11 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 			}})
 		}
 	})
-	var err error
-	if j.layout, err = j.runner.layout(j.runner.cfg.WorkDir, j.lease.Project); err != nil {
+	volume, err := j.runner.cfg.Sandbox.Volume(ctx, j.runner.cfg.Limits)
+	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeUnavailable {
+		return nil, fmt.Errorf("make the job's disk: %w", err)
+	}
+	if j.layout, err = j.runner.layout(j.runner.cfg.WorkDir, j.lease.Project, volume); err != nil {
 		return nil, fmt.Errorf("make the job directory: %w", err)
 	}
 	f, err := j.newFrame()

@@ -3,6 +3,7 @@ package runner
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -24,37 +25,44 @@ const commandDir = "_temp/_runner_file_commands"
 
 // layout tells where a job's directories are, on the host and in the room.
 //
-//	HOST            ROOM                                  who writes
-//	dir/work        /home/runner/work                     the job
-//	dir/work/R/R    /home/runner/work/R/R                 the job: its workspace
-//	dir/work/_temp  /home/runner/work/_temp               the job
-//	dir/given       /sallyport (read-only)                the runner
+//	HOST          ROOM                                  who writes
+//	bulk          /home/runner/work                     the job
+//	bulk/R/R      /home/runner/work/R/R                 the job: its workspace
+//	bulk/_temp    /home/runner/work/_temp               the job
+//	dir/given     /sallyport (read-only)                the runner
 type layout struct {
-	dir  string // on the host
-	repo string // the repository's short name
+	dir    string           // on the host
+	bulk   string           // on the host: what the job fills
+	volume sallyport.Volume // that bounds bulk; nil where the host cannot: then it is dir/work
+	repo   string           // the repository's short name
 
 	home, toolCache, given, work string // in the room
 
-	workRoot *os.Root // dir/work, opened before the room exists
-	commands *os.Root // dir/work/_temp/_runner_file_commands, likewise
+	workRoot *os.Root // bulk, opened before the room exists
+	commands *os.Root // bulk/_temp/_runner_file_commands, likewise
 	scripts  int
 	made     int                    // command files so far
 	fresh    map[string]commandFile // by kind, untouched
 }
 
-// newLayout makes the directories of a job beneath parent.
-func newLayout(parent, project string) (*layout, error) {
+// newLayout makes the directories of a job beneath parent, and in the volume if
+// there is one, which the layout closes.
+func newLayout(parent, project string, volume sallyport.Volume) (*layout, error) {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
 	l := &layout{
 		dir: filepath.Join(parent, "job-"+hex.EncodeToString(b[:])), repo: shortName(project),
 		home: roomHome, toolCache: roomToolCache, given: roomGiven, work: roomHome + "/work",
-		fresh: map[string]commandFile{},
+		fresh: map[string]commandFile{}, volume: volume,
 	}
-	if err := os.Mkdir(l.dir, 0o700); err != nil {
-		return nil, err
+	l.bulk = filepath.Join(l.dir, "work")
+	if volume != nil {
+		l.bulk = volume.Dir()
 	}
-	err := l.fill()
+	err := os.Mkdir(l.dir, 0o700)
+	if err == nil {
+		err = l.fill()
+	}
 	if err != nil {
 		_ = l.remove()
 		return nil, err
@@ -65,32 +73,38 @@ func newLayout(parent, project string) (*layout, error) {
 func (l *layout) fill() error {
 	// The job directory is closed to others on this host; what is beneath it is open, so
 	// that the room's root can use it whatever its id is outside.
-	for dir, mode := range map[string]os.FileMode{
-		"work": 0o777, path.Join("work", l.repo, l.repo): 0o777, path.Join("work", commandDir): 0o777,
-		"given/scripts": 0o755, "given/source": 0o755,
+	for _, d := range []struct {
+		under, dir string
+		mode       os.FileMode
+	}{
+		{l.bulk, path.Join(l.repo, l.repo), 0o777}, {l.bulk, commandDir, 0o777},
+		{l.dir, "given/scripts", 0o755}, {l.dir, "given/source", 0o755},
 	} {
-		full := filepath.Join(l.dir, dir)
+		full := filepath.Join(d.under, d.dir)
 		if err := os.MkdirAll(full, 0o755); err != nil {
 			return err
 		}
-		for ; full != l.dir; full = filepath.Dir(full) { // the umask may have taken bits away
-			if err := os.Chmod(full, mode); err != nil {
+		for ; full != d.under; full = filepath.Dir(full) { // the umask may have taken bits away
+			if err := os.Chmod(full, d.mode); err != nil {
 				return err
 			}
 		}
 	}
-	var err error
-	if l.workRoot, err = os.OpenRoot(filepath.Join(l.dir, "work")); err != nil {
+	err := os.Chmod(l.bulk, 0o777)
+	if err != nil {
 		return err
 	}
-	l.commands, err = os.OpenRoot(filepath.Join(l.dir, "work", commandDir))
+	if l.workRoot, err = os.OpenRoot(l.bulk); err != nil {
+		return err
+	}
+	l.commands, err = os.OpenRoot(filepath.Join(l.bulk, commandDir))
 	return err
 }
 
 // binds are the directories that the room sees.
 func (l *layout) binds() []sallyport.Bind {
 	return []sallyport.Bind{
-		{Source: filepath.Join(l.dir, "work"), Target: l.work},
+		{Source: l.bulk, Target: l.work},
 		{Source: filepath.Join(l.dir, "given"), Target: l.given, ReadOnly: true},
 	}
 }
@@ -137,7 +151,11 @@ func (l *layout) remove() error {
 	if l.workRoot != nil {
 		_ = l.workRoot.Close()
 	}
-	return os.RemoveAll(l.dir)
+	var err error
+	if l.volume != nil {
+		err = l.volume.Close()
+	}
+	return errors.Join(err, os.RemoveAll(l.dir))
 }
 
 // shortName returns what follows the last slash of a project's name, safe as

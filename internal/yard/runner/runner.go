@@ -52,7 +52,7 @@ type Config struct {
 type Runner struct {
 	cfg       Config
 	isolation sallyport.Isolation
-	layout    func(parent, project string) (*layout, error)
+	layout    func(parent, project string, volume sallyport.Volume) (*layout, error)
 }
 
 // New checks the configuration. Nothing is started.

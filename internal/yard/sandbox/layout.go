@@ -36,6 +36,7 @@ type layout struct {
 type bind struct {
 	Source, Target string
 	ReadOnly, Dir  bool
+	Device         string // of a volume, in place of Source
 }
 
 // Places in the stage. The room's own mount table shows some of these names,
@@ -132,7 +133,7 @@ func (l *layout) cloneBinds() ([]*tree, error) {
 	l.Binds = append(l.Binds, bind{Source: l.InitExe, Target: roomInitExe, ReadOnly: true})
 	trees := make([]*tree, len(l.Binds))
 	for i, b := range l.Binds {
-		t, err := cloneTree(b.Source, false)
+		t, err := b.tree()
 		if err != nil {
 			return nil, err
 		}
@@ -155,6 +156,14 @@ func (l *layout) cloneBinds() ([]*tree, error) {
 		trees[i] = t
 	}
 	return trees, nil
+}
+
+// tree takes the bind's source.
+func (b bind) tree() (*tree, error) {
+	if b.Device != "" {
+		return mountDetached(b.Device)
+	}
+	return cloneTree(b.Source, false)
 }
 
 // raiseStage makes the stage and pivots into it; the host's mounts are gone

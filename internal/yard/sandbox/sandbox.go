@@ -49,6 +49,9 @@ type Sandbox struct {
 	prefix   string        // of our cgroups' names
 	patience time.Duration // for handing a request to a room's init
 
+	mu      sync.Mutex
+	volumes map[string]string // devices of open volumes by their Dir
+
 	hidden *hidden
 	disks  *templates
 	ranges *ranges  // as root
@@ -87,6 +90,7 @@ func New(c Config) (*Sandbox, error) {
 		limits:   withDefaults(c.Limits, sallyport.Limits{MemoryBytes: defaultMemory, Processes: defaultProcesses, DiskBytes: defaultDisk, Files: defaultFiles}),
 		rootless: os.Geteuid() != 0,
 		patience: talkTimeout,
+		volumes:  map[string]string{},
 		hidden:   &hidden{now: time.Now},
 		ranges:   &ranges{},
 	}
@@ -156,7 +160,7 @@ func (s *Sandbox) Check(context.Context) (sallyport.Isolation, error) {
 		return sallyport.Isolation{}, err
 	}
 	ctl, gaps := groups.enforceable()
-	return s.isolation(ctl, gaps), nil
+	return s.isolation(ctl, gaps, s.bounds()), nil
 }
 
 // Warm does ahead of time what the first room would wait for: it scans the host
@@ -191,8 +195,9 @@ func (s *Sandbox) hostAllows() error {
 	return nil
 }
 
-// isolation words what is enforced, and what is not, in the evidence's vocabulary.
-func (s *Sandbox) isolation(ctl controllers, gaps []sallyport.Gap) sallyport.Isolation {
+// isolation words what is enforced, and what is not, in the evidence's vocabulary;
+// bounded says that all that the room may write on the host is in volumes.
+func (s *Sandbox) isolation(ctl controllers, gaps []sallyport.Gap, bounded bool) sallyport.Isolation {
 	iso := sallyport.Isolation{
 		Level: Level, Runtime: s.runtime.version, Rootless: s.rootless, Network: "none",
 		Enforced: []string{
@@ -206,7 +211,7 @@ func (s *Sandbox) isolation(ctl controllers, gaps []sallyport.Gap) sallyport.Iso
 	if !s.rootless && !ctl.pids {
 		iso.Enforced = slices.DeleteFunc(iso.Enforced, func(e string) bool { return e == "processes" })
 	}
-	for name, on := range map[string]bool{"memory": ctl.memory, "swap": ctl.swap, "cpu": ctl.cpu} {
+	for name, on := range map[string]bool{"memory": ctl.memory, "swap": ctl.swap, "cpu": ctl.cpu, "workspace-disk": bounded} {
 		if on {
 			iso.Enforced = append(iso.Enforced, name)
 		}
@@ -214,7 +219,13 @@ func (s *Sandbox) isolation(ctl controllers, gaps []sallyport.Gap) sallyport.Iso
 	if s.rootless && s.users.count == 0 {
 		iso.NotEnforced = append(iso.NotEnforced, sallyport.Gap{What: "user-ids", Why: "the runner's user has no subordinate ids: the room knows one user only"})
 	}
-	iso.NotEnforced = append(iso.NotEnforced, sallyport.Gap{What: "workspace-disk", Why: "bound directories lie on the host's file system, which has no quota for them"})
+	if !bounded {
+		why := "bound directories lie on the host's file system, which has no quota for them"
+		if !s.bounds() {
+			why += ": " + s.unbounded()
+		}
+		iso.NotEnforced = append(iso.NotEnforced, sallyport.Gap{What: "workspace-disk", Why: why})
+	}
 	slices.Sort(iso.Enforced)
 	slices.SortFunc(iso.NotEnforced, func(a, b sallyport.Gap) int { return strings.Compare(a.What, b.What) })
 	return iso
@@ -229,7 +240,7 @@ var hostname = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.-]{0,63}$`)
 const maxBinds = 64
 
 // checkSpec refuses a room that cannot be made safely.
-func checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
+func (s *Sandbox) checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 	invalid := func(format string, args ...any) ([]bind, error) {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, format, args...)
 	}
@@ -258,7 +269,11 @@ func checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 				return invalid("bind target %s: %s is the sandbox's own", b.Target, own)
 			}
 		}
-		fi, err := os.Lstat(b.Source)
+		look := os.Lstat
+		if s.volume(b.Source) != "" {
+			look = os.Stat // the kernel shows it as a link
+		}
+		fi, err := look(b.Source)
 		if err != nil {
 			return invalid("the source of the bind at %s cannot be looked at", b.Target)
 		}
@@ -272,7 +287,7 @@ func checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 
 // Prepare implements sallyport.Sandbox.
 func (s *Sandbox) Prepare(ctx context.Context, spec sallyport.RoomSpec) (sallyport.Room, error) {
-	binds, err := checkSpec(spec)
+	binds, err := s.checkSpec(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -291,18 +306,20 @@ func (s *Sandbox) Prepare(ctx context.Context, spec sallyport.RoomSpec) (sallypo
 	ctl, gaps := groups.enforceable()
 	r := &Room{
 		s: s, id: spec.ID, group: s.prefix + spec.ID,
-		limits:    withDefaults(spec.Limits, s.limits),
-		isolation: s.isolation(ctl, gaps),
-		gone:      make(chan struct{}),
+		limits: withDefaults(spec.Limits, s.limits),
+		gone:   make(chan struct{}),
 	}
 	if r.limits.MemoryBytes < minMemory {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "a room of %d bytes of memory is too small: the least is %d", r.limits.MemoryBytes, minMemory)
 	}
-	for _, b := range binds {
-		if !b.ReadOnly && b.Dir {
+	for i := range binds {
+		b := &binds[i]
+		b.Device = s.volume(b.Source)
+		if b.Device == "" && !b.ReadOnly && b.Dir {
 			r.writable = append(r.writable, b.Source)
 		}
 	}
+	r.isolation = s.isolation(ctl, gaps, s.bounds() && len(r.writable) == 0)
 	if err := r.claim(groups); err != nil {
 		return nil, err
 	}
