@@ -34,10 +34,10 @@ demo: setup-run build ## Show the main job from push to proof (ONCE=1: exit at t
 	$(BIN)/sallyport demo --data "$$data" $(if $(ONCE),--once)
 
 test: setup build cosign ## Pass all tests, set-up included
-	SALLYPORT_TEST_COSIGN=$(CURDIR)/$(BIN)/cosign $(GO) test -timeout 15m $(PKGS)
+	SALLYPORT_TEST_COSIGN=$(CURDIR)/$(BIN)/cosign $(GO) test -timeout 25m $(PKGS)
 
 race: setup build cosign ## Pass all tests with the race detector
-	CGO_ENABLED=1 SALLYPORT_TEST_COSIGN=$(CURDIR)/$(BIN)/cosign $(GO) test -race -timeout 30m $(PKGS)
+	CGO_ENABLED=1 SALLYPORT_TEST_COSIGN=$(CURDIR)/$(BIN)/cosign $(GO) test -race -timeout 50m $(PKGS)
 
 cosign: ## Build the pinned cosign that the conformance tests use into bin/
 	@scripts/cosign.sh

@@ -11,6 +11,7 @@ command -v newuidmap >/dev/null || need+=(uidmap)
 command -v ip >/dev/null || need+=(iproute2)
 [ -e /usr/include/seccomp.h ] || need+=(libseccomp-dev pkg-config)
 if [ "${SALLYPORT_SETUP:-all}" = all ]; then # for the tests alone
+  [ -x /usr/bin/python3 ] || need+=(python3)
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need+=(postgresql)
   command -v chromium >/dev/null || command -v chromium-browser >/dev/null || need+=(chromium fonts-dejavu-core)
 fi

@@ -43,7 +43,11 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request) *http.Request {
 	case err == nil && p.Kind != sallyport.Nobody:
 		return as(r, p)
 	case code == sallyport.CodeUnavailable || code == sallyport.CodeInternal:
-		s.fail(w, r, err)
+		if isGit(r.URL.Path) {
+			s.failText(w, r, err)
+		} else {
+			s.fail(w, r, err)
+		}
 		return nil
 	}
 	s.refuse(w, r, "the token is unknown, expired or revoked")

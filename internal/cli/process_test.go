@@ -29,7 +29,7 @@ import (
 
 // patience bounds every wait for something that must happen: it is there to
 // end a test that would hang, and is no claim about speed.
-const patience = 3 * time.Minute
+const patience = 8 * time.Minute
 
 // poll is how often something is looked at that sends no event.
 const poll = 20 * time.Millisecond

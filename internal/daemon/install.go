@@ -299,6 +299,7 @@ func (in *installation) openEngine(ctx context.Context) error {
 		Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
 		Notary: notary, Verifier: verifier, Trail: trail{in}, Target: in.target,
 		Instance: authority.Instance(), BaseURL: in.c.BaseURL, TrustRoot: root, Version: Version(), Clock: time.Now, Log: in.log,
+		Trouble: func() []string { return diskTrouble(in.c.Data) },
 	})
 	if err != nil {
 		return err

@@ -65,6 +65,8 @@ type Config struct {
 	LeaseTTL time.Duration // of jobs; 0 = 30 s
 	// Lend returns the secrets of a job; nil lends none.
 	Lend func(ctx context.Context, run sallyport.Run, job sallyport.Job) (map[string]string, error)
+	// Trouble names what keeps the host from serving, one line each; nil: nobody looks.
+	Trouble func() []string
 	// Vars is the vars context; nil is empty.
 	Vars map[string]string
 }
@@ -85,6 +87,7 @@ type Engine struct {
 	baseURL   string
 	trustRoot []byte
 	version   string
+	trouble   func() []string
 	clock     func() time.Time
 	log       *slog.Logger
 	leaseTTL  time.Duration
@@ -112,7 +115,7 @@ func New(c Config) (*Engine, error) {
 		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
 		notary: c.Notary, verifier: c.Verifier, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
-		clock: c.Clock, log: c.Log, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars,
+		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars,
 		queue: newWaiters(), seen: newPresence(),
 	}, nil
 }

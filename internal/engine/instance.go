@@ -62,6 +62,9 @@ func (e *Engine) health(ctx context.Context) sallyport.InstanceHealth {
 			h.Problems = append(h.Problems, "the audit log is halted: "+halted)
 		}
 	}
+	if e.trouble != nil {
+		h.Problems = append(h.Problems, e.trouble()...)
+	}
 	h.Runners = e.seen.list(e.now())
 	h.Ready = len(h.Problems) == 0
 	return h

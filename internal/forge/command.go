@@ -146,7 +146,7 @@ func (g *Git) talk(ctx context.Context, c command, f func(in io.WriteCloser, out
 	case talkErr != nil:
 		return talkErr
 	case err != nil:
-		return &gitError{args: c.args, err: cause(ctx, err), stderr: stderr.String()}
+		return fullDisk(&gitError{args: c.args, err: cause(ctx, err), stderr: stderr.String()})
 	}
 	return nil
 }
@@ -198,6 +198,19 @@ func (e *gitError) Error() string {
 }
 
 func (e *gitError) Unwrap() error { return e.err }
+
+// fullDisk turns an error that came of a full disk, our own or git's in the words
+// of the C locale, into one that says so; others stay as they are.
+func fullDisk(err error) error {
+	var git *gitError
+	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		errors.As(err, &git) && strings.Contains(strings.ToLower(git.stderr), syscall.ENOSPC.Error())
+	if !full {
+		return err
+	}
+	return &sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the disk of the server is full",
+		Hint: "make room and try again; nothing was stored", Err: err}
+}
 
 // exitCode returns how a command ended, -1 when it did not end by itself.
 func exitCode(err error) int {

@@ -194,14 +194,14 @@ func (g *Git) Create(ctx context.Context, p sallyport.Project) error {
 	// Made aside and moved into place, so that a crash leaves no half repository.
 	tmp, err := os.MkdirTemp(g.temp, "create-")
 	if err != nil {
-		return fmt.Errorf("create repository: %w", err)
+		return fmt.Errorf("create repository: %w", fullDisk(err))
 	}
 	defer os.RemoveAll(tmp)
 	if err := g.initBare(ctx, tmp, p.DefaultBranch); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
 	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("create repository: %w", err)
+		return fmt.Errorf("create repository: %w", fullDisk(err))
 	}
 	return nil
 }

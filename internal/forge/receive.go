@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"unicode"
 
 	"github.com/sallyport-ci/sallyport"
@@ -82,12 +81,8 @@ func (g *Git) spool(in io.Reader, none bool) (*os.File, error) {
 		return f, nil
 	}
 	n, err := io.Copy(f, io.LimitReader(in, g.maxPack+1))
-	if errors.Is(err, syscall.ENOSPC) {
-		return f, &sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the disk of the server is full",
-			Hint: "make room and push again; nothing was stored", Err: err}
-	}
 	if err != nil {
-		return f, fmt.Errorf("keep push: %w", err)
+		return f, fmt.Errorf("keep push: %w", fullDisk(err))
 	}
 	if n > g.maxPack {
 		return f, sallyport.Errorf(sallyport.CodeInvalid, "the push has more than %d MiB", g.maxPack>>20).
