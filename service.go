@@ -2,6 +2,7 @@ package sallyport
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"time"
 )
@@ -43,6 +44,18 @@ type Projects interface {
 	Pushed(ctx context.Context, p ProjectID, updates []RefUpdate) ([]Push, error)
 	// Reading judges a fetch of the repository.
 	Reading(ctx context.Context, p ProjectID) error
+	// Deliver takes in an event of a forge other than a push: a pull request, an
+	// issue, a release, a repository_dispatch. The same Key is taken in once.
+	// What the payload says is untrusted; ref, commit and tier come from the repository.
+	Deliver(ctx context.Context, p ProjectID, d Delivery) ([]Run, error)
+}
+
+// Delivery is an event of a forge.
+type Delivery struct {
+	Event   string          `json:"event"`             // GitHub's name: pull_request, issues, …
+	Action  string          `json:"action,omitempty"`  // activity type; of a repository_dispatch its event_type
+	Payload json.RawMessage `json:"payload,omitempty"` // as GitHub would send it
+	Key     string          `json:"key,omitempty"`     // the forge's id of the delivery; "" for none
 }
 
 // RunFilter selects runs.

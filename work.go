@@ -29,4 +29,7 @@ const (
 	QueueGate    = "gate"
 	QueueDeploy  = "deploy"
 	QueueWatch   = "watch"
+	// QueueSchedule looks at a project's schedules, QueueFollow at what follows a run (workflow_run).
+	QueueSchedule = "schedule"
+	QueueFollow   = "follow"
 )

@@ -207,6 +207,9 @@ func (f fakeProjects) Pushed(ctx context.Context, p sallyport.ProjectID, u []sal
 func (f fakeProjects) Reading(ctx context.Context, p sallyport.ProjectID) error {
 	return r0(ctx, f.fake, "Projects.Reading", p)
 }
+func (f fakeProjects) Deliver(ctx context.Context, p sallyport.ProjectID, d sallyport.Delivery) ([]sallyport.Run, error) {
+	return r1[[]sallyport.Run](ctx, f.fake, "Projects.Deliver", p, d)
+}
 
 func (f fakeRuns) Runs(ctx context.Context, flt sallyport.RunFilter) ([]sallyport.Run, error) {
 	return r1[[]sallyport.Run](ctx, f.fake, "Runs.Runs", flt)

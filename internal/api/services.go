@@ -83,6 +83,11 @@ func (s *server) projects() {
 			return svc.Pushed(ctx, p, in.Body.Updates)
 		})
 	})
+	list(s, rpc.Deliver, func(ctx context.Context, in *rpc.DeliverIn) ([]sallyport.Run, error) {
+		return within(ctx, s, in.ByProject, func(p sallyport.ProjectID) ([]sallyport.Run, error) {
+			return svc.Deliver(ctx, p, in.Body)
+		})
+	})
 	obey(s, rpc.Reading, func(ctx context.Context, in *rpc.ByProject) error {
 		p, err := s.project(ctx, *in)
 		if err != nil {

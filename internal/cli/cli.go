@@ -47,6 +47,7 @@ type commands struct {
 	Logs     logsCmd     `cmd:"" help:"Print the log of a run or a job."`
 	Cancel   cancelCmd   `cmd:"" help:"Cancel a run."`
 	Dispatch dispatchCmd `cmd:"" help:"Start a workflow by hand (workflow_dispatch)."`
+	Event    eventCmd    `cmd:"" help:"Hand in an event of a forge: a pull request, an issue, a release, …"`
 
 	Artifacts artifactsCmd `cmd:"" help:"List and download artifacts with their evidence."`
 	Verify    verifyCmd    `cmd:"" help:"Verify a file against its Sigstore bundle, offline."`

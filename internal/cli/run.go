@@ -62,18 +62,9 @@ func (c runCmd) config(e *env) (daemon.LocalConfig, error) {
 		log = newLogger(e, "text", true)
 	}
 	config := daemon.LocalConfig{Dir: c.Dir, Workflows: c.Workflow, Event: c.Event, Job: c.Job, Vars: c.Var, Capacity: c.Capacity, Log: log}
-	if c.Payload != "" {
-		f, err := os.Open(c.Payload)
-		if err != nil {
-			return config, sallyport.Errorf(sallyport.CodeInvalid, "the payload cannot be read: %v", err)
-		}
-		defer f.Close()
-		if config.Payload, err = io.ReadAll(io.LimitReader(f, maxPayload+1)); err != nil {
-			return config, err
-		}
-		if len(config.Payload) > maxPayload {
-			return config, sallyport.Errorf(sallyport.CodeInvalid, "%s is larger than %d bytes", c.Payload, maxPayload)
-		}
+	var err error
+	if config.Payload, err = readPayload(c.Payload); err != nil {
+		return config, err
 	}
 	if c.Input != nil {
 		b, err := json.Marshal(c.Input)
@@ -82,9 +73,25 @@ func (c runCmd) config(e *env) (daemon.LocalConfig, error) {
 		}
 		config.Inputs = b
 	}
-	var err error
 	config.Secrets, err = c.secrets()
 	return config, err
+}
+
+// readPayload reads the file of an event's payload; nil when none is named.
+func readPayload(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the payload cannot be read: %v", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxPayload+1))
+	if err == nil && len(b) > maxPayload {
+		err = sallyport.Errorf(sallyport.CodeInvalid, "%s is larger than %d bytes", file, maxPayload)
+	}
+	return b, err
 }
 
 var secretName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)

@@ -96,6 +96,7 @@ type Engine struct {
 
 	queue *waiters  // runners that wait for work
 	seen  *presence // runners that asked lately
+	heads heads     // of default branches: what waits for runs
 
 	strangers denials
 }
@@ -116,7 +117,7 @@ func New(c Config) (*Engine, error) {
 		notary: c.Notary, verifier: c.Verifier, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
 		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars,
-		queue: newWaiters(), seen: newPresence(),
+		queue: newWaiters(), seen: newPresence(), heads: heads{by: map[sallyport.ProjectID]tip{}},
 	}, nil
 }
 

@@ -38,6 +38,7 @@ type house struct {
 	p      sallyport.Project
 	dir    string
 	skip   string // a queue that work leaves alone
+	says   string // message of the next commits; "" = change BRANCH
 
 	mu  sync.Mutex
 	now time.Time
@@ -137,7 +138,11 @@ func (h *house) push(branch string, f files) sallyport.Push {
 	}
 	git("init", "-q", "-b", branch)
 	git("add", "-A")
-	git("commit", "-q", "-m", "change "+branch)
+	message := "change " + branch
+	if h.says != "" {
+		message = h.says
+	}
+	git("commit", "-q", "-m", message)
 	git("push", "-q", "-f", bare, branch)
 	pushes, err := h.s.Projects.Pushed(h.admin, h.p.ID, []sallyport.RefUpdate{{Ref: "refs/heads/" + branch, Old: sallyport.ZeroCommit, New: git("rev-parse", "HEAD")}})
 	check(h.t, err)

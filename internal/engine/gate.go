@@ -23,8 +23,12 @@ const gateName = "default"
 // has a builder id of its own, which is not among them.
 var isolationLevels = []string{"standard", "strong"}
 
-// afterRun enqueues the gate for a run that may lead to a deployment.
+// afterRun enqueues what may follow a completed run: workflows that wait for it,
+// and the gate of one that may lead to a deployment.
 func (e *Engine) afterRun(c *change, p sallyport.Project, r sallyport.Run) error {
+	if err := c.enqueue(sallyport.QueueFollow, string(r.ID), nil, c.now, stageAttempts); err != nil {
+		return err
+	}
 	if e.target == nil || r.Conclusion != sallyport.Success || r.Ref != p.DefaultRef() || r.Event != "push" {
 		return nil
 	}

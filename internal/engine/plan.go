@@ -61,7 +61,21 @@ func (e *Engine) plan(ctx context.Context, w sallyport.Work) error {
 	if err != nil {
 		return err
 	}
+	next, concerns, err := e.reschedule(ctx, push)
+	if err != nil {
+		return err
+	}
 	return e.finish(ctx, w, func(c *change) error {
+		if concerns {
+			if err := c.Work().Drop(sallyport.QueueSchedule, string(push.Project)); err != nil {
+				return err
+			}
+		}
+		if concerns && !next.IsZero() {
+			if err := c.enqueueNext(push.Project, next); err != nil {
+				return err
+			}
+		}
 		_, err := e.start(c, push, planned)
 		return err
 	})
@@ -90,8 +104,16 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 			return nil, err
 		}
 	}
+	skip, err := e.skipMark(ctx, push, sel)
+	if err != nil {
+		return nil, err
+	}
 	var out []Planned
 	for _, file := range paths {
+		if skip != "" {
+			out = append(out, Planned{Path: file, Skipped: "the commit's message says " + skip})
+			continue
+		}
 		src, err := in.ReadFile(file)
 		if err != nil {
 			return nil, err
@@ -99,6 +121,15 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 		out = append(out, compile(file, src, in, sel))
 	}
 	return out, nil
+}
+
+// skipMark returns what in the message of the commit asks to start nothing.
+func (e *Engine) skipMark(ctx context.Context, push sallyport.Push, sel Selection) (string, error) {
+	if sel.Lenient || push.Event != "push" && push.Event != "pull_request" {
+		return "", nil
+	}
+	head, err := e.repos.Commit(ctx, push.Project, push.Commit)
+	return workflow.SkipMark(head.Message), err
 }
 
 func (e *Engine) workflowFiles(ctx context.Context, push sallyport.Push) ([]string, error) {
@@ -131,11 +162,16 @@ func (e *Engine) planInput(ctx context.Context, p sallyport.Project, push sallyp
 	} else {
 		more = true
 	}
+	event := workflow.Event{
+		Name: push.Event, Action: push.Action, Ref: push.Ref, BaseRef: baseRef(push.Payload),
+		Changed: changed, ChangedMore: more, Payload: push.Payload, Inputs: push.Inputs,
+	}
+	if push.Event == "workflow_run" {
+		other := otherRun(push.Payload)
+		event.BaseRef, event.Workflow = other.Branch, other.Name
+	}
 	return workflow.CompileInput{
-		Event: workflow.Event{
-			Name: push.Event, Action: push.Action, Ref: push.Ref, BaseRef: baseRef(push.Payload),
-			Changed: changed, ChangedMore: more, Payload: push.Payload, Inputs: push.Inputs,
-		},
+		Event: event,
 		Contexts: map[string]json.RawMessage{
 			"github": e.githubContext(p, push, sallyport.Run{}),
 			"vars":   mustJSON(nonNil(e.vars)),

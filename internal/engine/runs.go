@@ -278,12 +278,20 @@ func (e *Engine) Trigger(ctx context.Context, push sallyport.Push, sel Selection
 			return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s does not start: %s", p.Path, p.Skipped)
 		}
 	}
+	return e.startPush(ctx, push, planned)
+}
+
+// startPush keeps a push and starts its runs in one transaction. CodeConflict
+// when its key is known.
+func (e *Engine) startPush(ctx context.Context, push sallyport.Push, planned []Planned) ([]sallyport.Run, error) {
 	var out []sallyport.Run
-	err = e.update(ctx, func(c *change) error {
+	err := e.update(ctx, func(c *change) error {
 		if err := c.Pushes().Insert(push); err != nil {
 			return err
 		}
-		if err := c.record("push.received", "push/"+string(push.ID), map[string]any{"event": push.Event, "ref": push.Ref, "commit": push.Commit, "tier": push.Tier}); err != nil {
+		if err := c.record("push.received", "push/"+string(push.ID), map[string]any{
+			"event": push.Event, "action": push.Action, "ref": push.Ref, "commit": push.Commit, "tier": push.Tier,
+		}); err != nil {
 			return err
 		}
 		var err error

@@ -26,6 +26,8 @@ type stage struct {
 // what a finished job sets free.
 func (e *Engine) river() []stage {
 	return []stage{
+		{sallyport.QueueSchedule, 1, e.schedule, e.scheduleFailed},
+		{sallyport.QueueFollow, 1, e.follow, e.followFailed},
 		{sallyport.QueuePlan, 2, e.plan, e.planFailed},
 		{sallyport.QueueCollect, 4, e.collect, e.collectFailed},
 		{sallyport.QueueGate, 2, e.gate, e.gateFailed},

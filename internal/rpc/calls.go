@@ -74,6 +74,10 @@ type (
 			Inputs   json.RawMessage `json:"inputs,omitempty" doc:"A JSON object"`
 		}
 	}
+	DeliverIn struct {
+		ByProject
+		Body sallyport.Delivery
+	}
 	FindArtifactIn struct {
 		ByRun
 		Name string `query:"name" required:"true" maxLength:"256"`
@@ -148,6 +152,7 @@ var (
 	Pushing       = post[UpdatesIn, None]("judge-push", "/projects/{project}/pushing", "Judge ref updates before git carries them out")
 	Pushed        = post[UpdatesIn, List[sallyport.Push]]("record-push", "/projects/{project}/pushed", "Record ref updates that git carried out")
 	Reading       = post[ByProject, None]("judge-fetch", "/projects/{project}/reading", "Judge a fetch of the repository")
+	Deliver       = post[DeliverIn, List[sallyport.Run]]("deliver-event", "/projects/{project}/events", "Take in an event of a forge and start its workflows")
 
 	ListRuns  = get[RunsIn, List[sallyport.Run]]("list-runs", "/runs", "List runs")
 	GetRun    = get[ByRun, RunAndJobs]("get-run", "/runs/{run}", "Show a run and its jobs")

@@ -74,6 +74,10 @@ func (s projects) Reading(ctx context.Context, p sallyport.ProjectID) error {
 	return tell(ctx, s.c, Reading, byProject(p))
 }
 
+func (s projects) Deliver(ctx context.Context, p sallyport.ProjectID, d sallyport.Delivery) ([]sallyport.Run, error) {
+	return list(ctx, s.c, Deliver, DeliverIn{ByProject: byProject(p), Body: d})
+}
+
 type runs struct{ c *Client }
 
 func (s runs) Runs(ctx context.Context, f sallyport.RunFilter) ([]sallyport.Run, error) {

@@ -117,6 +117,9 @@ func (f *fake) Pushed(context.Context, sallyport.ProjectID, []sallyport.RefUpdat
 	return nil, nil
 }
 func (f *fake) Reading(context.Context, sallyport.ProjectID) error { return nil }
+func (f *fake) Deliver(context.Context, sallyport.ProjectID, sallyport.Delivery) ([]sallyport.Run, error) {
+	return nil, nil
+}
 
 func (f *fake) Runs(ctx context.Context, q sallyport.RunFilter) ([]sallyport.Run, error) {
 	f.mu.Lock()

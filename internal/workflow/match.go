@@ -15,7 +15,8 @@ type Event struct {
 	Name        string   // "push", "pull_request", "workflow_dispatch", …
 	Action      string   // activity type, for example "opened"; "" for none
 	Ref         string   // full name: refs/heads/main, refs/tags/v1
-	BaseRef     string   // of a pull request: the branch it goes to, full or short
+	BaseRef     string   // of a pull request: the branch it goes to, full or short; of a workflow_run: the other run's
+	Workflow    string   // of a workflow_run: the name of the other run's workflow
 	Changed     []string // paths that differ, for path filters
 	ChangedMore bool     // there are more than these: path filters count as matching
 	Payload     json.RawMessage
@@ -41,6 +42,11 @@ func (f *File) Matches(e Event) (ok bool, why string) {
 func (t *Trigger) matches(e Event) (bool, string) {
 	if ok, why := t.matchesType(e.Action); !ok {
 		return false, why
+	}
+	if t.Name == "workflow_run" && t.Workflows != nil {
+		if !slices.ContainsFunc(t.Workflows, func(x sallyport.Template) bool { return x.Text == e.Workflow }) {
+			return false, fmt.Sprintf("it waits for other workflows than %s", quote(e.Workflow))
+		}
 	}
 	switch t.Name {
 	case "push":

@@ -383,3 +383,9 @@ func (d *decoder) callSecrets(n *yaml.Node, what string) []CallSecret {
 	}
 	return out
 }
+
+// IsEvent reports whether workflows can name the event below "on".
+func IsEvent(name string) bool {
+	_, ok := events[name]
+	return ok
+}

@@ -217,6 +217,9 @@ func (s *step) refToCheckOut(ctx context.Context, want string, depth int, tags b
 		return "", "", "", sallyport.Errorf(sallyport.CodeInvalid, "the run has no commit to check out")
 	case want == "" || want == run.Ref || want == strings.TrimPrefix(strings.TrimPrefix(run.Ref, "refs/heads/"), "refs/tags/"):
 		ref, commit = run.Ref, run.Commit
+	case runsForStrangers(run):
+		return "", "", "", sallyport.Errorf(sallyport.CodeDenied, "a %s run has the code of the %s and is caused by anybody: it must not check out %.200q", run.Event, run.Ref, want).
+			WithHint("leave ref out, or do what needs the other code in a pull_request workflow")
 	case commitID.MatchString(want):
 		commit = want
 	}
@@ -237,6 +240,18 @@ func (s *step) refToCheckOut(ctx context.Context, want string, depth int, tags b
 	}
 	return "", "", "", sallyport.Errorf(sallyport.CodeInvalid, "there is no branch, tag or commit %.200q; the run is of %s", want, run.Ref).
 		WithHint("leave ref out to check out what started the run")
+}
+
+// runsForStrangers tells runs with the code of a branch of ours that somebody
+// outside caused: what they were told to look at is not to be run by them.
+func runsForStrangers(r sallyport.Run) bool {
+	switch r.Event {
+	case "pull_request_target":
+		return true
+	case "push", "pull_request", "pull_request_review", "pull_request_review_comment":
+		return false
+	}
+	return r.Tier == sallyport.TierUntrusted
 }
 
 // maxPackedRefs bounds the list of a repository's refs.
