@@ -87,6 +87,9 @@ type Plan struct {
 	Actions     map[string]PlanAction `json:"actions,omitempty"` // by the text after "uses:"
 	Files       []PlanFile            `json:"files"`             // every file the plan was made from
 	Warnings    []Diagnostic          `json:"warnings,omitempty"`
+	// Only narrows matrices: of a matrix with one of these keys, only the cells with
+	// that value run. Somebody who runs a workflow by hand asks for it.
+	Only map[string]string `json:"only,omitempty"`
 }
 
 // PlanFile is a file of the repository by content.

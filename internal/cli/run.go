@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
@@ -27,6 +30,12 @@ type runCmd struct {
 	Secret     []string          `help:"Name of an environment variable to lend as a secret (repeatable)." placeholder:"NAME"`
 	SecretFile string            `help:"File of NAME=VALUE lines to lend as secrets." placeholder:"FILE"`
 	Var        map[string]string `help:"Values of the vars context (repeatable)." placeholder:"K=V" mapsep:"none"`
+	Env        map[string]string `help:"Environment variables, as if the workflow's env began with them (repeatable)." placeholder:"K=V" mapsep:"none"`
+	Matrix     map[string]string `help:"Only the cells of a matrix with this value (repeatable)." placeholder:"K=V" mapsep:"none"`
+	List       bool              `help:"List what would run; with --json print the plan of each workflow, one a line." xor:"mode"`
+	Graph      bool              `help:"Draw which jobs wait for which." xor:"mode"`
+	Watch      bool              `help:"Run again whenever a file of the repository changes." xor:"mode"`
+	Shell      bool              `help:"Open a shell in the room of a job that failed."`
 	Capacity   int               `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
 	Verbose    bool              `short:"v" help:"Say more on stderr."`
 }
@@ -39,21 +48,40 @@ func (c runCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	switch {
+	case c.List || c.Graph:
+		return c.show(e, config)
+	case c.Watch:
+		return c.watch(e, config)
+	}
+	return c.once(e.ctx, e, config)
+}
+
+// once runs what there is to run, until ctx ends.
+func (c runCmd) once(ctx context.Context, e *env, config daemon.LocalConfig) error {
 	v := &runView{e: e, json: c.JSON, job: c.Job, began: time.Now()}
-	err = daemon.Local(e.ctx, config, v.watch)
+	if c.Shell {
+		config.Visit = v.visit
+	}
+	err := daemon.Local(ctx, config, v.watch)
 	var invalid *daemon.InvalidWorkflow
 	switch {
 	case errors.As(err, &invalid):
-		for _, d := range invalid.Diagnostics {
-			if d.Severity == "error" {
-				fmt.Fprintln(e.stderr, d)
-			}
-		}
-		return exitError(exitUsage)
+		return c.invalid(e, invalid.Diagnostics)
 	case err != nil:
 		return err
 	}
 	return v.finish()
+}
+
+// invalid prints what is wrong with the workflows.
+func (c runCmd) invalid(e *env, all []sallyport.Diagnostic) error {
+	for _, d := range all {
+		if d.Severity == "error" {
+			fmt.Fprintln(e.stderr, d)
+		}
+	}
+	return exitError(exitUsage)
 }
 
 func (c runCmd) config(e *env) (daemon.LocalConfig, error) {
@@ -61,7 +89,13 @@ func (c runCmd) config(e *env) (daemon.LocalConfig, error) {
 	if c.Verbose {
 		log = newLogger(e, "text", true)
 	}
-	config := daemon.LocalConfig{Dir: c.Dir, Workflows: c.Workflow, Event: c.Event, Job: c.Job, Vars: c.Var, Capacity: c.Capacity, Log: log}
+	config := daemon.LocalConfig{Dir: c.Dir, Workflows: c.Workflow, Event: c.Event, Job: c.Job, Vars: c.Var, Matrix: c.Matrix, Capacity: c.Capacity, Log: log}
+	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
+		config.Env = append(config.Env, sallyport.EnvVar{Name: name, Value: c.Env[name]})
+	}
+	if c.Shell && (c.JSON || !isTerminal(os.Stdin)) {
+		return config, sallyport.Errorf(sallyport.CodeInvalid, "--shell needs a terminal to talk to").WithHint("leave --json out, and run it by hand")
+	}
 	var err error
 	if config.Payload, err = readPayload(c.Payload); err != nil {
 		return config, err
@@ -139,6 +173,7 @@ type runView struct {
 	job   string // asked for; "" = all
 	began time.Time
 	runs  []runJSON
+	room  sync.Mutex // one shell at a time
 }
 
 func (v *runView) watch(ctx context.Context, s sallyport.Services, runs []sallyport.Run) error {

@@ -38,9 +38,16 @@ type LocalConfig struct {
 	Inputs    []byte   // of workflow_dispatch, a JSON object
 	Secrets   map[string]string
 	Vars      map[string]string
+	Matrix    map[string]string  // only the cells with these values
+	Env       []sallyport.EnvVar // before the workflow's own env
 	Capacity  int
-	Log       *slog.Logger
+	// Visit, when set, is called in the room of each job that failed, before the room goes.
+	Visit func(ctx context.Context, job sallyport.Job, open Open)
+	Log   *slog.Logger
 }
+
+// Open runs a command in the room of a job.
+type Open = runner.Open
 
 // Local runs the workflows of a directory with the same engine and the same
 // rooms as a server, in this process and a throw-away directory. watch is called with the
@@ -122,7 +129,7 @@ func (l *local) serve(ctx context.Context, c LocalConfig, box *sandbox.Sandbox, 
 	}
 	r, err := runner.New(runner.Config{
 		Yard: l.engine.Yard(), Sandbox: box, WorkDir: dir, ID: "local", Name: "local",
-		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now,
+		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now, Visit: c.Visit,
 	})
 	if err != nil {
 		return err
@@ -187,25 +194,63 @@ func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err er
 	return l, err
 }
 
-// start imports the directory and triggers its workflows.
-func (l *local) start(ctx context.Context, c LocalConfig) ([]sallyport.Run, error) {
-	dir, err := filepath.Abs(c.Dir)
+// LocalPlan compiles the workflows that Local would start, and runs nothing.
+func LocalPlan(ctx context.Context, c LocalConfig) ([]engine.Planned, error) {
+	tmp, err := os.MkdirTemp("", "sallyport-plan-")
 	if err != nil {
 		return nil, err
 	}
+	defer os.RemoveAll(tmp)
+	ctx = sallyport.WithPrincipal(ctx, operator())
+	l, err := openLocal(ctx, c, tmp)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	ctx, push, sel, err := l.event(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if push.Event == "" {
+		if push.Event, err = l.engine.EventFor(ctx, push, sel); err != nil {
+			return nil, err
+		}
+	}
+	return l.engine.Plan(ctx, push, sel)
+}
+
+// start imports the directory and triggers its workflows.
+func (l *local) start(ctx context.Context, c LocalConfig) ([]sallyport.Run, error) {
+	ctx, push, sel, err := l.event(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return l.engine.Trigger(ctx, push, sel)
+}
+
+// event imports the directory and says what happens to it: the push, what of it
+// is asked for, and the context of who does it.
+func (l *local) event(ctx context.Context, c LocalConfig) (context.Context, sallyport.Push, engine.Selection, error) {
+	fail := func(err error) (context.Context, sallyport.Push, engine.Selection, error) {
+		return ctx, sallyport.Push{}, engine.Selection{}, err
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return fail(err)
+	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s is not a directory", c.Dir).WithHint("name a repository with -C")
+		return fail(sallyport.Errorf(sallyport.CodeInvalid, "%s is not a directory", c.Dir).WithHint("name a repository with -C"))
 	}
 	if l.project, err = l.engine.Services().Projects.CreateProject(ctx, projectName(dir), "main"); err != nil {
-		return nil, err
+		return fail(err)
 	}
 	commit, branch, err := l.repos.Import(ctx, l.project.ID, dir)
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
 	files, err := l.workflows(ctx, c, dir, commit)
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
 	push := sallyport.Push{
 		Project: l.project.ID, Event: c.Event, Ref: "refs/heads/" + branch, Commit: commit, Tier: sallyport.TierMember,
@@ -216,14 +261,14 @@ func (l *local) start(ctx context.Context, c LocalConfig) ([]sallyport.Run, erro
 	}
 	actor, err := fromPayload(&push)
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
 	if actor != "" {
 		who := sallyport.PrincipalFrom(ctx)
 		who.Name = actor
 		ctx = sallyport.WithPrincipal(ctx, who)
 	}
-	return l.engine.Trigger(ctx, push, engine.Selection{Workflows: files, Job: c.Job, Lenient: len(c.Payload) == 0})
+	return ctx, push, engine.Selection{Workflows: files, Job: c.Job, Lenient: len(c.Payload) == 0, Matrix: c.Matrix, Env: c.Env}, nil
 }
 
 // fromPayload takes from a given payload what an event's ref and type are, and

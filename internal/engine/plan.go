@@ -45,6 +45,8 @@ type Selection struct {
 	// Lenient starts what names the event at all, without regard to its filters
 	// on branches, paths and types: somebody asked for it by hand.
 	Lenient bool
+	Matrix  map[string]string  // only the cells with these values
+	Env     []sallyport.EnvVar // put before the workflow's own env
 }
 
 // plan is the stage that turns a push into runs.
@@ -205,17 +207,40 @@ func compile(file string, src []byte, in workflow.CompileInput, sel Selection) P
 			return out
 		}
 	}
+	if err := sel.narrow(plan); err != nil {
+		out.Diagnostics = append(out.Diagnostics, sallyport.Diagnostic{File: file, Pos: sallyport.Pos{Line: 1, Col: 1}, Severity: "error", Message: userText(err)})
+		return out
+	}
 	out.Plan = plan
 	return out
+}
+
+// narrow applies what was asked for besides the workflow.
+func (s Selection) narrow(p *sallyport.Plan) error {
+	if err := workflow.Narrow(p, s.Matrix); err != nil || len(s.Env) == 0 {
+		return err
+	}
+	if p.Env.Kind != sallyport.TreeMap && !p.Env.IsZero() && p.Env.Kind != sallyport.TreeNull {
+		return sallyport.Errorf(sallyport.CodeInvalid, "the workflow's env is one expression: variables cannot be added to it")
+	}
+	var pairs []sallyport.TreePair
+	for _, v := range s.Env {
+		if strings.Contains(v.Value, "${{") {
+			return sallyport.Errorf(sallyport.CodeInvalid, "the value of %.60q holds an expression: give plain text", v.Name)
+		}
+		pairs = append(pairs, sallyport.TreePair{Key: sallyport.Template{Text: v.Name}, Value: sallyport.Tree{Kind: sallyport.TreeString, Text: v.Value}})
+	}
+	p.Env = sallyport.Tree{Kind: sallyport.TreeMap, Pos: p.Env.Pos, Pairs: append(pairs, p.Env.Pairs...)}
+	return nil
 }
 
 func names(f *workflow.File, event string) bool {
 	return slices.ContainsFunc(f.On, func(t workflow.Trigger) bool { return t.Name == event })
 }
 
-// eventFor chooses the event for someone who asked for workflows without
+// EventFor chooses the event for someone who asked for workflows without
 // naming one: push where they have it, else the first that they have.
-func (e *Engine) eventFor(ctx context.Context, push sallyport.Push, sel Selection) (string, error) {
+func (e *Engine) EventFor(ctx context.Context, push sallyport.Push, sel Selection) (string, error) {
 	paths := sel.Workflows
 	if len(paths) == 0 {
 		var err error

@@ -244,7 +244,7 @@ func (e *Engine) Trigger(ctx context.Context, push sallyport.Push, sel Selection
 	}
 	if push.Event == "" {
 		var err error
-		if push.Event, err = e.eventFor(ctx, push, sel); err != nil {
+		if push.Event, err = e.EventFor(ctx, push, sel); err != nil {
 			return nil, err
 		}
 	}

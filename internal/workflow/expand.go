@@ -98,6 +98,9 @@ func Expand(p *sallyport.Plan, j *sallyport.PlanJob, s *Scope) (Expansion, error
 		}
 		x.Cells = append(x.Cells, out)
 	}
+	if len(p.Only) > 0 {
+		x.Cells = narrow(x.Cells, p.Only)
+	}
 	return x, nil
 }
 

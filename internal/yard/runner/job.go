@@ -172,6 +172,9 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 		return j.failed(j.tell(life, fatal))
 	}
 	result.Outputs, result.Tainted = j.jobOutputs(f)
+	if j.status(f).Failure && j.runner.cfg.Visit != nil {
+		j.visit(life, f)
+	}
 	switch status := j.status(f); {
 	case status.Cancelled:
 		j.mu.Lock()

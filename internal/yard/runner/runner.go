@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -44,9 +45,15 @@ type Config struct {
 	MaxLog   int64         // bytes of one job's encoded log (128 MiB)
 	Grace    time.Duration // for always() steps after a cancellation (5 min)
 	Drain    time.Duration // for the same when Run's context ends (20 s)
-	Log      *slog.Logger
-	Clock    func() time.Time
+	// Visit, when set, is called in the room of a job that failed, after its last step
+	// and before the room goes. That somebody was let in is said in the job's isolation.
+	Visit func(ctx context.Context, job sallyport.Job, open Open)
+	Log   *slog.Logger
+	Clock func() time.Time
 }
+
+// Open runs a command in the room of a job as its next step would run there.
+type Open func(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error
 
 // Runner leases jobs and does them.
 type Runner struct {
