@@ -47,6 +47,7 @@ type job struct {
 
 	mu        sync.Mutex
 	steps     []*topStep
+	posts     []post // what actions do when the steps have ended; the last first
 	isolation *sallyport.Isolation
 	cancelled string // why the job must stop; "" while it need not
 	leaf      *leaf  // what runs at the moment
@@ -164,6 +165,9 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 	}
 	j.root = f
 	fatal := j.runSteps(life, f, j.plan.Steps)
+	if fatal == nil && life.Err() == nil {
+		fatal = j.runPosts(life)
+	}
 	if life.Err() != nil {
 		j.skipRest()
 		return sallyport.JobResult{Conclusion: sallyport.Cancelled, Cause: context.Cause(life).Error()}

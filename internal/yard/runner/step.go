@@ -42,6 +42,8 @@ type step struct {
 	tainted bool // what it makes may be derived from untrusted values
 
 	commands commandState
+
+	post func(ctx context.Context, s *step) error // of a post step: what it does
 }
 
 // failure is how a step failed, in words for the log.
@@ -70,22 +72,26 @@ func (j *job) status(f *frame) workflow.Status {
 // job cannot go on at all.
 func (j *job) runSteps(ctx context.Context, f *frame, steps []sallyport.PlanStep) error {
 	for i := range steps {
-		top := j.steps[i]
-		s := &step{job: j, frame: f, plan: &steps[i], top: top, number: i + 1}
-		outcome, conclusion, cause, err := j.runStep(ctx, s)
-		j.update(func() {
-			r := &top.report
-			r.Status, r.Outcome, r.Conclusion = sallyport.StatusCompleted, outcome, conclusion
-			r.Cause = cause
-			if !r.StartedAt.IsZero() {
-				r.FinishedAt = j.runner.cfg.Clock()
-			}
-		})
-		if err != nil || ctx.Err() != nil {
+		s := &step{job: j, frame: f, plan: &steps[i], top: j.steps[i], number: i + 1}
+		if err := j.runTop(ctx, s); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// runTop runs a step that is reported by itself.
+func (j *job) runTop(ctx context.Context, s *step) error {
+	outcome, conclusion, cause, err := j.runStep(ctx, s)
+	j.update(func() {
+		r := &s.top.report
+		r.Status, r.Outcome, r.Conclusion = sallyport.StatusCompleted, outcome, conclusion
+		r.Cause = cause
+		if !r.StartedAt.IsZero() {
+			r.FinishedAt = j.runner.cfg.Clock()
+		}
+	})
+	return err
 }
 
 // runStep decides whether a step runs, runs it and records how it ended in
@@ -218,6 +224,12 @@ func (s *step) begin() {
 	if s.frame.composite {
 		return
 	}
+	if s.post != nil { // it has its name from the step that it follows
+		s.job.update(func() {
+			s.top.report.Status, s.top.report.StartedAt = sallyport.StatusInProgress, s.job.runner.cfg.Clock()
+		})
+		return
+	}
 	name, _, err := s.frame.scope.Text(s.plan.Name)
 	if err != nil {
 		name = s.plan.Name.Text
@@ -253,6 +265,11 @@ func (s *step) execute(ctx context.Context, survives bool) error {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, after, errTimeout{after})
 		defer cancel()
+	}
+	if s.post != nil {
+		ctx, end := s.job.begin(ctx, survives)
+		defer end()
+		return s.result(ctx, s.post(ctx, s))
 	}
 	if s.plan.Uses == "" {
 		ctx, end := s.job.begin(ctx, survives)

@@ -1,0 +1,63 @@
+package runner
+
+import (
+	"context"
+	"slices"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+)
+
+// post is what an action does when the steps of its job have ended.
+type post struct {
+	of   *step  // whose action it belongs to
+	cond string // when it runs; "" is always()
+	run  func(ctx context.Context, s *step) error
+}
+
+// after has the post run when the job's own steps have ended, the last one that
+// was asked for first. It is called while the step runs: a step that was skipped
+// leaves nothing to do.
+func (j *job) after(p post) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.posts = append(j.posts, p)
+}
+
+// runPosts runs what the actions left to do, each as a step of its own. The
+// error is not nil when the job cannot go on at all.
+func (j *job) runPosts(ctx context.Context) error {
+	for {
+		j.mu.Lock()
+		if len(j.posts) == 0 {
+			j.mu.Unlock()
+			return nil
+		}
+		p := j.posts[len(j.posts)-1]
+		j.posts = slices.Delete(j.posts, len(j.posts)-1, len(j.posts))
+		j.mu.Unlock()
+		if err := j.runPost(ctx, p); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (j *job) runPost(ctx context.Context, p post) error {
+	top := &topStep{}
+	j.update(func() {
+		top.report = sallyport.Step{Number: len(j.steps) + 1, Name: j.plainText("Post "+p.of.top.report.Name, maxName), Status: sallyport.StatusQueued}
+		j.steps = append(j.steps, top)
+	})
+	if p.cond == "" {
+		p.cond = "always()"
+	}
+	// The condition asks about the job as a whole, also for an action within a
+	// composite one, and its failure is the job's.
+	f := *p.of.frame
+	f.composite, f.immune, f.failed = false, false, j.root.failed
+	s := &step{job: j, frame: &f, top: top, number: top.report.Number, post: p.run, plan: &sallyport.PlanStep{
+		Pos: p.of.plan.Pos, Uses: p.of.plan.Uses, With: p.of.plan.With, Env: p.of.plan.Env, If: sallyport.Template{Text: p.cond, Pos: p.of.plan.Pos},
+	}}
+	err := j.runTop(ctx, s)
+	j.root.failed = j.root.failed || f.failed
+	return err
+}
