@@ -50,6 +50,7 @@ func Sandbox(t *testing.T, open func(t *testing.T) SandboxCase) {
 		{"Memory", testMemory},
 		{"Network", testNetwork},
 		{"Dial", testDial},
+		{"Serve", testServe},
 		{"Escapes", testEscapes},
 		{"InitSurvives", testInitSurvives},
 		{"Destroy", testDestroy},
@@ -441,6 +442,7 @@ func testBindRefusals(t *testing.T, s *suite) {
 		{"target in /proc", sallyport.RoomSpec{ID: "refused", Binds: []sallyport.Bind{{Source: dir, Target: "/proc/self"}}}},
 		{"target through a symlink", sallyport.RoomSpec{ID: "refused", Binds: []sallyport.Bind{{Source: dir, Target: "/var/run/x"}}}},
 		{"dial port", sallyport.RoomSpec{ID: "refused", Dial: filepath.Join(dir, "s"), DialPort: 70000}},
+		{"serve port", sallyport.RoomSpec{ID: "refused", Serve: filepath.Join(dir, "s")}},
 		{"host name", sallyport.RoomSpec{ID: "refused", Hostname: "a b"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

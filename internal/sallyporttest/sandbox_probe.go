@@ -3,6 +3,7 @@ package sallyporttest
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -37,6 +38,10 @@ func SandboxProbe(args []string) (handled bool, exit int) {
 		return true, probeForks()
 	case "serve":
 		return true, probeServe(args[3])
+	case "get":
+		return true, probeGet(args[3:])
+	case "put":
+		return true, probePut(args[3], args[4])
 	}
 	return true, 2
 }
@@ -270,7 +275,7 @@ func errnoOf(err error) syscall.Errno {
 func probeConnect(addrs []string) int {
 	for _, a := range addrs {
 		network := "tcp"
-		if len(a) > 0 && a[0] == '@' {
+		if len(a) > 0 && (a[0] == '@' || a[0] == '/') {
 			network = "unix"
 		}
 		c, err := net.DialTimeout(network, a, 2*time.Second)
@@ -332,4 +337,47 @@ func probeServe(port string) int {
 	return map[bool]int{true: 0, false: 1}[http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "hello from the room ", r.URL.Path)
 	})) == nil]
+}
+
+// probeGet prints the body at each URL, a line each.
+func probeGet(urls []string) int {
+	for _, u := range urls {
+		res, err := http.Get(u)
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		_, err = io.Copy(os.Stdout, res.Body)
+		res.Body.Close()
+		if err != nil {
+			return 1
+		}
+		fmt.Println()
+	}
+	return 0
+}
+
+// probePut sends so many bytes and prints the answer.
+func probePut(url, size string) int {
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		return 2
+	}
+	res, err := http.Post(url, "application/octet-stream", io.LimitReader(zeros{}, n))
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(os.Stdout, res.Body); err != nil {
+		return 1
+	}
+	return 0
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

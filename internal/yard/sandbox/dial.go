@@ -3,10 +3,8 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,21 +12,8 @@ import (
 	sallyport "github.com/sallyport-ci/sallyport"
 )
 
-// maxDials bounds the connections into one room at a time; each costs two
-// sockets and two goroutines.
+// maxDials bounds the connections into one room at a time.
 const maxDials = 4096
-
-// dialer forwards connections to a unix socket on the host to a port in a room.
-type dialer struct {
-	room *Room
-	port int
-	ln   *net.UnixListener
-
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-	shut  bool
-	wg    sync.WaitGroup
-}
 
 // serveDial starts serving RoomSpec.Dial; Destroy ends it.
 func (r *Room) serveDial(path string, port int) error {
@@ -45,123 +30,21 @@ func (r *Room) serveDial(path string, port int) error {
 		ln.Close()
 		return fmt.Errorf("close the socket into the room: %w", err)
 	}
-	r.dial = &dialer{room: r, port: port, ln: ln, conns: make(map[net.Conn]struct{})}
-	r.dial.wg.Go(r.dial.serve)
+	r.forwards = append(r.forwards, forward(ln, maxDials, func() (conn, error) { return r.dialPort(port) }))
 	return nil
-}
-
-func (d *dialer) serve() {
-	for {
-		c, err := d.ln.AcceptUnix()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			time.Sleep(10 * time.Millisecond) // out of files: let some connections end
-			continue
-		}
-		if !d.enter(c) {
-			c.Close()
-			continue
-		}
-		d.wg.Go(func() {
-			defer d.leave(c)
-			d.forward(c)
-		})
-	}
-}
-
-// enter counts a connection in, unless there are too many or the room ends.
-func (d *dialer) enter(c net.Conn) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.shut || len(d.conns) >= 2*maxDials {
-		return false
-	}
-	d.conns[c] = struct{}{}
-	return true
-}
-
-func (d *dialer) leave(c net.Conn) {
-	c.Close()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.conns, c)
-}
-
-// close ends the service and every connection, and waits for them.
-func (d *dialer) close() {
-	d.mu.Lock()
-	d.shut = true
-	d.ln.Close()
-	for c := range d.conns {
-		c.Close()
-	}
-	d.mu.Unlock()
-	d.wg.Wait()
-}
-
-func (d *dialer) forward(host *net.UnixConn) {
-	room, err := d.room.dialPort(d.port)
-	if err != nil {
-		return // the caller sees the connection close, as with a server that is down
-	}
-	if !d.enter(room) {
-		room.Close()
-		return
-	}
-	defer d.leave(room)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		_, _ = io.Copy(room, host) // a broken connection is the peers' affair
-		_ = room.CloseWrite()
-	})
-	_, _ = io.Copy(host, room)
-	_ = host.CloseWrite()
-	wg.Wait()
 }
 
 // dialPort connects to a port on the room's loopback. Init makes the connection,
 // for it lives in the room's network; the socket it hands out is looked at
 // before it is used.
 func (r *Room) dialPort(port int) (*net.TCPConn, error) {
-	talk, err := r.talk(request{Op: opDial, Port: port})
+	f, err := r.socket(request{Op: opDial, Port: port})
 	if err != nil {
 		return nil, err
 	}
-	defer talk.Close()
-	if err := talk.SetReadDeadline(time.Now().Add(talkTimeout)); err != nil {
+	defer f.Close()
+	if err := checkTCP(f); err != nil {
 		return nil, err
-	}
-	body, files, err := readFrame(talk, maxAnswer)
-	if err != nil {
-		return nil, r.ended(err)
-	}
-	defer closeAll(files)
-	a, err := parseAnswer(body)
-	if err != nil {
-		return nil, err
-	}
-	if a.Failed != "" {
-		return nil, sallyport.Errorf(sallyport.CodeUnavailable, "nothing answers on port %d of the room: %s", port, printable(a.Failed))
-	}
-	if len(files) != 1 {
-		return nil, errors.New("the room's init handed out no socket")
-	}
-	return tcpSocket(files[0])
-}
-
-// tcpSocket takes f only if it is a TCP socket: anything else could make us read
-// or wait on a file of the room's choice.
-func tcpSocket(f *os.File) (*net.TCPConn, error) {
-	fd := int(f.Fd())
-	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil {
-		return nil, fmt.Errorf("the room's init handed out no socket: %w", err)
-	}
-	proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
-	if err != nil || proto != unix.IPPROTO_TCP || domain != unix.AF_INET && domain != unix.AF_INET6 {
-		return nil, errors.New("the room's init handed out another kind of socket")
 	}
 	c, err := net.FileConn(f)
 	if err != nil {
@@ -173,4 +56,48 @@ func tcpSocket(f *os.File) (*net.TCPConn, error) {
 		return nil, fmt.Errorf("the room's init handed out a %T", c)
 	}
 	return tcp, nil
+}
+
+// socket asks init for a socket.
+func (r *Room) socket(req request) (*os.File, error) {
+	talk, err := r.talk(req)
+	if err != nil {
+		return nil, err
+	}
+	defer talk.Close()
+	if err := talk.SetReadDeadline(time.Now().Add(talkTimeout)); err != nil {
+		return nil, err
+	}
+	body, files, err := readFrame(talk, maxAnswer)
+	if err != nil {
+		return nil, r.ended(err)
+	}
+	a, err := parseAnswer(body)
+	switch {
+	case err != nil:
+	case a.Failed != "":
+		err = sallyport.Errorf(sallyport.CodeUnavailable, "port %d of the room's loopback: %s", req.Port, printable(a.Failed))
+	case len(files) != 1:
+		err = errors.New("the room's init handed out no socket")
+	}
+	if err != nil {
+		closeAll(files)
+		return nil, err
+	}
+	return files[0], nil
+}
+
+// checkTCP takes f only if it is a TCP socket: anything else could make us read
+// or wait on a file of the room's choice.
+func checkTCP(f *os.File) error {
+	fd := int(f.Fd())
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return fmt.Errorf("the room's init handed out no socket: %w", err)
+	}
+	proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil || proto != unix.IPPROTO_TCP || domain != unix.AF_INET && domain != unix.AF_INET6 {
+		return errors.New("the room's init handed out another kind of socket")
+	}
+	return nil
 }

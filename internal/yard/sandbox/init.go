@@ -210,6 +210,9 @@ func (in *pidOne) talk(c *net.UnixConn) {
 	case opDial:
 		closeAll(files)
 		dialLoopback(c, req.Port)
+	case opListen:
+		closeAll(files)
+		listenLoopback(c, req.Port)
 	default:
 		closeAll(files)
 		_ = writeFrame(c, answer{Failed: "unknown request"})
@@ -358,4 +361,24 @@ func dialLoopback(c *net.UnixConn, port int) {
 		return
 	}
 	_ = writeFrame(c, answer{Failed: last.Error()})
+}
+
+// listenLoopback makes a listening socket on the room's loopback and hands it to the
+// host, which alone holds it from then on.
+func listenLoopback(c *net.UnixConn, port int) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // the host takes plain TCP sockets only
+	ln, err := lc.Listen(context.Background(), "tcp4", net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
+	if err != nil {
+		_ = writeFrame(c, answer{Failed: err.Error()})
+		return
+	}
+	f, err := ln.(*net.TCPListener).File()
+	ln.Close()
+	if err != nil {
+		_ = writeFrame(c, answer{Failed: err.Error()})
+		return
+	}
+	_ = writeFrame(c, answer{}, f)
+	f.Close()
 }

@@ -34,7 +34,8 @@ type Room struct {
 	keeper  *keeper
 	init    int // pidfd of the room's init, 0 when there is none yet
 	groups  roomGroups
-	dial    *dialer
+
+	forwards []*forwarder
 
 	destroy sync.Once
 	err     error         // of Destroy
@@ -180,8 +181,8 @@ func (r *Room) end(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	var errs []error
-	if r.dial != nil {
-		r.dial.close()
+	for _, f := range r.forwards {
+		f.close()
 	}
 	if r.init != 0 {
 		// The kernel kills all of a pid namespace with its init.

@@ -253,6 +253,9 @@ func (s *Sandbox) checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 	if spec.Dial != "" && (spec.DialPort < 1 || spec.DialPort > 65535) {
 		return invalid("dial port %d is out of range", spec.DialPort)
 	}
+	if spec.Serve != "" && (spec.ServePort < 1 || spec.ServePort > 65535) {
+		return invalid("serve port %d is out of range", spec.ServePort)
+	}
 	if spec.Limits.DiskBytes != 0 && spec.Limits.DiskBytes < minDisk {
 		return invalid("a disk of %d bytes is too small: the least is %d", spec.Limits.DiskBytes, minDisk)
 	}
@@ -384,7 +387,12 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 			WithHint("the runner's log has the reason")
 	}
 	if spec.Dial != "" {
-		return r.serveDial(spec.Dial, spec.DialPort)
+		if err := r.serveDial(spec.Dial, spec.DialPort); err != nil {
+			return err
+		}
+	}
+	if spec.Serve != "" {
+		return r.serveRoom(spec.Serve, spec.ServePort)
 	}
 	return nil
 }

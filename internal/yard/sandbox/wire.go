@@ -36,8 +36,9 @@ const (
 )
 
 const (
-	opExec = "exec"
-	opDial = "dial"
+	opExec   = "exec"
+	opDial   = "dial"
+	opListen = "listen"
 )
 
 // request is what the host asks of init.

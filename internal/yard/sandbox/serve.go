@@ -1,0 +1,37 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxServed bounds the connections out of one room at a time. A toolkit opens a
+// dozen; a job that opens more gets them closed, and cannot use up our files.
+const maxServed = 256
+
+// serveRoom starts serving RoomSpec.Serve; Destroy ends it. Init makes the listening
+// socket, for it lives in the room's network, and hands it to us; from then on the
+// room holds no part of it, and gains nothing but a port that answers.
+func (r *Room) serveRoom(path string, port int) error {
+	f, err := r.socket(request{Op: opListen, Port: port})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := checkTCP(f); err != nil {
+		return err
+	}
+	if listens, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || listens != 1 {
+		return errors.New("the room's init handed out a socket that does not listen")
+	}
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return fmt.Errorf("listen in the room: %w", err)
+	}
+	host := &net.UnixAddr{Name: path, Net: "unix"}
+	r.forwards = append(r.forwards, forward(ln, maxServed, func() (conn, error) { return net.DialUnix("unix", nil, host) }))
+	return nil
+}
