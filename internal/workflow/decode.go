@@ -118,8 +118,9 @@ type expander struct {
 	open map[*yaml.Node]bool   // of these, those being expanded: an alias to one is a cycle
 }
 
-// extent is how many nodes a node stands for, and how deep they are nested.
-type extent struct{ size, height int }
+// extent is how many nodes a node stands for, how deep they are nested, and how
+// many bytes of text they hold.
+type extent struct{ size, height, text int }
 
 // expand replaces the aliases below n; false after an error.
 func (x *expander) expand(n *yaml.Node, depth int) (extent, bool) {
@@ -130,7 +131,7 @@ func (x *expander) expand(n *yaml.Node, depth int) (extent, bool) {
 		x.open[n] = true
 		defer delete(x.open, n)
 	}
-	e := extent{size: 1, height: 1}
+	e := extent{size: 1, height: 1, text: len(n.Value)}
 	if !x.fits(n, e, depth) {
 		return e, false
 	}
@@ -151,6 +152,7 @@ func (x *expander) expand(n *yaml.Node, depth int) (extent, bool) {
 		}
 		e.size += below.size
 		e.height = max(e.height, below.height+1)
+		e.text += below.text
 		if !x.fits(n, e, depth) {
 			return e, false
 		}
@@ -165,6 +167,8 @@ func (x *expander) fits(n *yaml.Node, e extent, depth int) bool {
 	switch {
 	case e.size > maxYAMLNodes:
 		x.d.report(posOf(n), "the file has more than %d nodes once its aliases are expanded", maxYAMLNodes)
+	case e.text > maxYAMLText:
+		x.d.report(posOf(n), "the file has more than %d bytes of text once its aliases are expanded", maxYAMLText)
 	case depth+e.height-1 > maxYAMLDepth:
 		x.d.report(posOf(n), "nested deeper than %d levels", maxYAMLDepth)
 	default:

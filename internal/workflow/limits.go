@@ -11,6 +11,9 @@ const (
 	// maxYAMLNodes bounds the nodes of a file after its aliases are expanded, so
 	// that a few lines of aliases to aliases cannot fill the memory.
 	maxYAMLNodes = 100_000
+	// maxYAMLText bounds the text of a file after its aliases are expanded: each
+	// script is parsed, and one may stand for many.
+	maxYAMLText = 4 << 20
 	// maxDiagnostics bounds the errors, and the warnings, that one file may make us say.
 	maxDiagnostics = 100
 	// maxMessageBytes bounds one of them: long names are repeated in part only.

@@ -140,6 +140,7 @@ func TestParseBounds(t *testing.T) {
 	for name, c := range map[string]struct{ src, want string }{
 		"bytes":   {"#" + strings.Repeat("x", maxFileBytes), "at most 1048576 are read"},
 		"aliases": {bomb.String(), "nodes once its aliases are expanded"},
+		"text":    {"a: &a " + strings.Repeat("x", maxFileBytes/2) + "\nb: [" + strings.Repeat("*a, ", 10) + "*a]", "bytes of text once its aliases"},
 		"chain":   {chain.String(), "nested deeper than 50 levels"},
 		"depth":   {strings.Repeat("[", 1000) + strings.Repeat("]", 1000), "nested deeper than 50 levels"},
 		"nodes":   {"a: [" + strings.Repeat("1,", maxYAMLNodes) + "1]", "nodes once its aliases"},
