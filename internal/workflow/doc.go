@@ -13,6 +13,9 @@
 // evaluates steps with a [Scope] and reads what steps say with [ParseCommand]
 // and [ParseEnvFile].
 //
+// [Lint] looks for what is dangerous or mistaken in a file, with rules that each
+// have a file of their own (rule_*.go).
+//
 // Every value carries a taint mark that says whether any part of it was
 // written by someone who need not be trusted (a title, a branch's name, a
 // commit message).

@@ -1,0 +1,60 @@
+package workflow
+
+// lintRules are all rules, in the order in which they are documented: what lets
+// strangers in, what others can change, what gives secrets away, what is
+// mistaken, what is unclear.
+var lintRules = []Rule{
+	ruleTemplateInjection,
+	ruleUntrustedCheckout,
+	ruleDangerousTriggers,
+	ruleGitHubEnv,
+	ruleArtifactPoisoning,
+	ruleCachePoisoning,
+	ruleBotConditions,
+	ruleSelfHostedRunner,
+	ruleInsecureCommands,
+
+	ruleUnpinnedUses,
+	ruleUnpinnedImages,
+	ruleRefConfusion,
+	ruleRefVersionMismatch,
+	ruleKnownVulnerableActions,
+	ruleArchivedUses,
+	ruleOutdatedActions,
+	ruleObfuscation,
+
+	ruleExcessivePermissions,
+	ruleUndocumentedPermissions,
+	ruleOverprovisionedSecrets,
+	ruleSecretsInherit,
+	ruleSecretsInJobEnv,
+	ruleSecretsToUnpinned,
+	ruleUnredactedSecrets,
+	ruleContainerCredentials,
+	ruleCredentialPersistence,
+	ruleTrustedPublishing,
+	ruleGitHubAppToken,
+
+	ruleUnsoundCondition,
+	ruleUnsoundContains,
+	ruleUnsoundTernary,
+	ruleImpossibleComparison,
+	ruleUnknownStep,
+	ruleUnknownNeed,
+	ruleUnknownOutput,
+	ruleUnknownMatrixKey,
+	ruleUnknownInput,
+	ruleUnknownProperty,
+	ruleUnknownRunnerLabel,
+	ruleUnreachableJob,
+	ruleUnusedOutput,
+	ruleDeprecatedCommands,
+	ruleGlobMistake,
+	ruleCronMistake,
+	ruleEnvName,
+
+	ruleConcurrencyLimits,
+	ruleAnonymousDefinition,
+	ruleIgnoreComment,
+	ruleExpiredWaiver,
+}

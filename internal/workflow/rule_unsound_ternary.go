@@ -1,0 +1,32 @@
+package workflow
+
+var ruleUnsoundTernary = Rule{
+	ID: "unsound-ternary", Severity: SeverityLow, Confidence: ConfidenceHigh,
+	Title: "a choice (a && b || c) whose middle is never true",
+	Why:   "a && b || c gives c whenever b is empty, 0, false or null, whatever a is.",
+	Mend:  "turn it round (!a && c || b), or use case(a, b, c)",
+	check: func(p *pass) {
+		p.nodes(func(at *site, n *node) {
+			if n.op != opOr || len(n.args) < 2 || n.args[0].op != opAnd {
+				return
+			}
+			and := n.args[0]
+			if middle := and.args[len(and.args)-1]; middle.op == opLiteral && !middle.val.Truthy() && p.choice(at) {
+				p.report(p.within(at.text, middle.pos), "this is never chosen: %s counts as false, so what follows || is taken", literalName(middle.val))
+			}
+		})
+	},
+}
+
+// choice reports whether the site is one in which a value is made.
+func (p *pass) choice(at *site) bool { return at.field != "if" }
+
+func literalName(v Value) string {
+	if v.kind == KindString {
+		return "''"
+	}
+	if v.kind == KindNull {
+		return "null"
+	}
+	return v.String()
+}
