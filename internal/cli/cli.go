@@ -39,6 +39,7 @@ type commands struct {
 	Demo demoCmd `cmd:"" help:"Show the main job from push to proof on a sample project."`
 
 	Run     runCmd     `cmd:"" help:"Run a repository's workflows here, in the same sandbox, without a server."`
+	Lint    lintCmd    `cmd:"" help:"Look for what is dangerous or mistaken in workflows and actions."`
 	Login   loginCmd   `cmd:"" help:"Print a one-time link to log in to the pages."`
 	Project projectCmd `cmd:"" help:"Create and list projects."`
 	Token   tokenCmd   `cmd:"" help:"Create, list and revoke API tokens."`
