@@ -16,7 +16,7 @@ type Pos struct {
 type Diagnostic struct {
 	File     string `json:"file"`
 	Pos      Pos    `json:"pos"`
-	Severity string `json:"severity"` // error, warning
+	Severity string `json:"severity"` // error, warning, note
 	Rule     string `json:"rule,omitempty"`
 	Message  string `json:"message"`
 }

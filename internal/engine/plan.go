@@ -111,6 +111,7 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 		return nil, err
 	}
 	var out []Planned
+	lint := remarks{read: in.ReadFile, today: e.now()}
 	for _, file := range paths {
 		if skip != "" {
 			out = append(out, Planned{Path: file, Skipped: "the commit's message says " + skip})
@@ -120,7 +121,11 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, compile(file, src, in, sel))
+		made := compile(file, src, in, sel)
+		if made.Plan != nil {
+			lint.add(made.Plan, src)
+		}
+		out = append(out, made)
 	}
 	return out, nil
 }

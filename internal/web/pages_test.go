@@ -89,6 +89,15 @@ func checkMarkup(t *testing.T, html string) {
 	}
 }
 
+// Of the remarks about a workflow, notes are kept with the plan and not shown.
+func TestNotesAreNotShown(t *testing.T) {
+	t.Parallel()
+	_, html := newFront(t).get(t, "/runs/"+string(runNow))
+	if !strings.Contains(html, "ci.yml:14:9") || strings.Contains(html, "ci.yml:15:9") || strings.Contains(html, "of no consequence") {
+		t.Error("the page shows a note, or not the warning")
+	}
+}
+
 func TestFreshInstallation(t *testing.T) {
 	t.Parallel()
 	f := newFront(t)

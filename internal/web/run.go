@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/sallyport-ci/sallyport"
 )
@@ -157,7 +158,7 @@ func (s *server) runEvidence(ctx context.Context, v *runView) {
 		}
 	}
 	if plan, err := s.Runs.Plan(ctx, v.ID); err == nil && plan != nil {
-		v.Warnings = plan.Warnings
+		v.Warnings = slices.DeleteFunc(slices.Clone(plan.Warnings), func(d sallyport.Diagnostic) bool { return d.Severity == "note" })
 	} else {
 		miss("plan", err)
 	}

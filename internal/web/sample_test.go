@@ -170,7 +170,8 @@ func sampleJobs(f *fake) {
 	h.Steps[0].Cause, h.Steps[0].Summary = hostile, hostile
 	h.Steps[0].Annotations = []sallyport.Annotation{{Level: "error", File: hostile, Message: hostile, Title: hostile}}
 	f.jobs[runHostile] = []sallyport.Job{h}
-	f.plan = &sallyport.Plan{Warnings: []sallyport.Diagnostic{{File: ".github/workflows/ci.yml", Pos: sallyport.Pos{Line: 14, Col: 9}, Severity: "warning", Message: "runs-on “ubuntu-latest” is served by the label linux"}}}
+	f.plan = &sallyport.Plan{Warnings: []sallyport.Diagnostic{{File: ".github/workflows/ci.yml", Pos: sallyport.Pos{Line: 14, Col: 9}, Severity: "warning", Message: "runs-on “ubuntu-latest” is served by the label linux"},
+		{File: ".github/workflows/ci.yml", Pos: sallyport.Pos{Line: 15, Col: 9}, Severity: "note", Message: "a note of no consequence"}}}
 }
 
 // encode makes the log's encoding of lines.

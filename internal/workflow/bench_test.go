@@ -105,3 +105,13 @@ func BenchmarkYAML(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkLint(b *testing.B) {
+	src := []byte(largeWorkflow())
+	b.SetBytes(int64(len(src)))
+	for b.Loop() {
+		if r := Lint(LintInput{Path: "w.yml", Src: src}); len(r.Invalid) > 0 {
+			b.Fatal(r.Invalid)
+		}
+	}
+}
