@@ -21,6 +21,7 @@ var lintRules = []Rule{
 	ruleKnownVulnerableActions,
 	ruleArchivedUses,
 	ruleOutdatedActions,
+	ruleUnpinnedTools,
 	ruleObfuscation,
 
 	ruleExcessivePermissions,
@@ -28,6 +29,7 @@ var lintRules = []Rule{
 	ruleOverprovisionedSecrets,
 	ruleSecretsInherit,
 	ruleSecretsInJobEnv,
+	ruleSecretsOutsideEnv,
 	ruleSecretsToUnpinned,
 	ruleUnredactedSecrets,
 	ruleContainerCredentials,

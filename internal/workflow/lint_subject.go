@@ -73,6 +73,11 @@ func newSubject(in LintInput) (*subject, []sallyport.Diagnostic) {
 	} else {
 		s.file, diags = Parse(in.Path, in.Src)
 	}
+	if s.file != nil && !hasErrors(diags) {
+		graph := compiler{in: CompileInput{File: s.file}}
+		graph.order()
+		diags = append(diags, graph.diags.list...)
+	}
 	if hasErrors(diags) || s.action == nil && s.file == nil {
 		return nil, slices.DeleteFunc(diags, func(d sallyport.Diagnostic) bool { return d.Severity != severityError })
 	}

@@ -121,6 +121,23 @@ func TestLintRuleTexts(t *testing.T) {
 	}
 }
 
+// Needs are resolved for the whole workflow, so what is wrong with them is an
+// error of the file and no finding.
+func TestLintInvalid(t *testing.T) {
+	t.Parallel()
+	for src, want := range map[string]string{
+		"on: push\njobs:\n  a:\n    needs: nobody\n    runs-on: x\n    steps: [{run: x}]\n":                                 `4:12: error: job "a" needs "nobody"`,
+		"on: push\njobs:\n  a: {needs: b, runs-on: x, steps: [{run: x}]}\n  b: {needs: a, runs-on: x, steps: [{run: x}]}\n": "in a circle",
+		"on: push\njobs:\n  a: {runs-on: x, steps: [{run: x, if: 'secrets.A'}]}\n":                                          `"secrets" is not available`,
+		"on: push\njobs: {}\n": "has no job",
+	} {
+		r := Lint(LintInput{Path: "w.yml", Src: []byte(src)})
+		if got := printDiagnostics(r.Invalid); !strings.Contains(got, want) || len(r.Findings) > 0 {
+			t.Errorf("%s: got %q and %d findings, want %q", src, got, len(r.Findings), want)
+		}
+	}
+}
+
 // TestLintFingerprints moves a finding down and wants its mark to stay.
 func TestLintFingerprints(t *testing.T) {
 	t.Parallel()

@@ -37,7 +37,6 @@ var vulnerable = []weakness{
 	{"tj-actions/changed-files", "", "v41.0.0", "CVE-2023-51664", "lets the name of a changed file run commands"},
 	{"tj-actions/changed-files", "", "v46.0.1", "CVE-2025-30066", "was replaced by code that printed the runner's secrets, at every tag"},
 	{"tj-actions/branch-names", "", "v7.0.7", "CVE-2023-49291", "lets the name of a branch run commands"},
-	{"reviewdog/action-setup", "", "v1.3.2", "CVE-2025-30154", "was replaced at v1 by code that printed the runner's secrets"},
 	{"aquasecurity/trivy-action", "", "v0.35.0", "CVE-2026-33634", "was replaced by code that sent secrets away, at most of its tags"},
 	{"actions/download-artifact", "v4.0.0", "v4.1.3", "GHSA-cxww-7g56-2vh6", "lets an artifact write files outside of its directory"},
 	{"dawidd6/action-download-artifact", "", "v6", "GHSA-5xr6-xhww-33m4", "takes artifacts of forks as if they were the repository's"},

@@ -22,6 +22,7 @@ var ruleUnknownInput = Rule{
 				if a := p.localAction(st); a != nil {
 					p.actionInputs(st, a)
 				}
+				p.knownInputs(st)
 			}
 		}
 	},
@@ -114,4 +115,55 @@ func (p *pass) entries(given sallyport.Tree, of, what string, names []string) {
 
 func hasEntry(t sallyport.Tree, name string) bool {
 	return slices.ContainsFunc(t.Pairs, func(e sallyport.TreePair) bool { return equalFold(e.Key.Text, name) || isExpr(e.Key.Text) })
+}
+
+// knownInputs checks what a step hands to an action that the runner knows. An
+// input that is not like any of them may be one of a newer version.
+func (p *pass) knownInputs(st *stepView) {
+	names, ok := knownInputs[st.name]
+	if !ok || st.With.Kind == sallyport.TreeString {
+		return
+	}
+	for _, e := range st.With.Pairs {
+		name := foldCase(e.Key.Text)
+		if isExpr(name) || slices.ContainsFunc(names, func(k string) bool { return equalFold(k, name) }) {
+			continue
+		}
+		if hint := nearest(name, names); hint != "" && distance(name, hint) <= 2 {
+			p.report(e.Key.Pos, "%s has no input %s (did you mean %q?)", st.name, quote(e.Key.Text), hint)
+		}
+	}
+	for _, name := range requiredInputs[st.name] {
+		if !hasEntry(st.With, name) {
+			p.report(st.usesAt, "%s requires the input %s", st.name, quote(name))
+		}
+	}
+}
+
+// knownInputs are the inputs of well-known actions.
+var knownInputs = map[string][]string{
+	"actions/cache": {"path", "key", "restore-keys", "upload-chunk-size", "enableCrossOsArchive", "fail-on-cache-miss", "lookup-only", "save-always"},
+	"actions/checkout": {
+		"clean", "fetch-depth", "fetch-tags", "filter", "github-server-url", "lfs", "path", "persist-credentials", "ref", "repository", "set-safe-directory",
+		"show-progress", "sparse-checkout", "sparse-checkout-cone-mode", "ssh-key", "ssh-known-hosts", "ssh-strict", "ssh-user", "submodules", "token",
+	},
+	"actions/download-artifact": {"artifact-ids", "github-token", "merge-multiple", "name", "path", "pattern", "repository", "run-id"},
+	"actions/github-script":     {"base-url", "debug", "github-token", "previews", "result-encoding", "retries", "retry-exempt-status-codes", "script", "user-agent"},
+	"actions/setup-go":          {"architecture", "cache", "cache-dependency-path", "check-latest", "go-version", "go-version-file", "token"},
+	"actions/setup-node": {
+		"always-auth", "architecture", "cache", "cache-dependency-path", "check-latest", "mirror", "mirror-token", "node-version", "node-version-file",
+		"package-manager-cache", "registry-url", "scope", "token",
+	},
+	"actions/setup-python": {
+		"allow-prereleases", "architecture", "cache", "cache-dependency-path", "check-latest", "freethreaded", "pip-install", "pip-version",
+		"python-version", "python-version-file", "token", "update-environment",
+	},
+	"actions/upload-artifact": {"compression-level", "if-no-files-found", "include-hidden-files", "name", "overwrite", "path", "retention-days"},
+}
+
+// requiredInputs are those of them that have no default.
+var requiredInputs = map[string][]string{
+	"actions/cache":           {"path", "key"},
+	"actions/github-script":   {"script"},
+	"actions/upload-artifact": {"path"},
 }

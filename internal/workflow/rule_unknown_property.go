@@ -13,6 +13,10 @@ var ruleUnknownProperty = Rule{
 	check: func(p *pass) {
 		p.chains(func(at *site, c chain, n *node) {
 			of, name, known := properties(c)
+			if len(known) > 0 && len(c) > 2 && isTextProperty(c) {
+				p.report(p.pos(at, n), "%s is text, so it has no property %s", chain(c[:len(c)-1]), quote(c[len(c)-1]))
+				return
+			}
 			if name == "" || name == "?" || name == "*" || slices.ContainsFunc(known, func(k string) bool { return equalFold(k, name) }) {
 				return
 			}
@@ -54,4 +58,20 @@ var contextProperties = map[string][]string{
 	"runner":   {"arch", "debug", "environment", "name", "os", "temp", "tool_cache", "workspace"},
 	"job":      {"check_run_id", "container", "services", "status", "workflow_file_path", "workflow_ref", "workflow_repository", "workflow_sha"},
 	"strategy": {"fail-fast", "job-index", "job-total", "max-parallel"},
+}
+
+// isTextProperty reports whether a chain takes a property of a text: of most of
+// the github and runner contexts, or of an output.
+func isTextProperty(c chain) bool {
+	switch last := len(c) - 1; {
+	case c[last] == "*", c[last] == "?": // may be an index of what fromJSON made
+		return false
+	case c.is("github"):
+		return last == 2 && !equalFold(c[1], "event")
+	case c.is("runner"):
+		return last == 2
+	case c.is("steps", "", "outputs"), c.is("needs", "", "outputs"):
+		return last == 4
+	}
+	return false
 }
