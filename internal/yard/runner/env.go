@@ -101,9 +101,18 @@ var githubVariables = []string{
 	"workflow", "workflow_ref", "workflow_sha", "workspace",
 }
 
-// processEnv returns the whole environment of one process of a step: what the
+// processEnv returns the whole environment of one process of a script: what the
 // workflow set, then what it cannot set.
 func (j *job) processEnv(f *frame, env *variables, files *commandFiles) []sallyport.EnvVar {
+	return j.environ(f, env, files, false)
+}
+
+// actionEnv is the same for a process of an action, which may call the runtime's services.
+func (j *job) actionEnv(f *frame, env *variables, files *commandFiles) []sallyport.EnvVar {
+	return j.environ(f, env, files, true)
+}
+
+func (j *job) environ(f *frame, env *variables, files *commandFiles, action bool) []sallyport.EnvVar {
 	all := variables{}
 	all.set(workflow.Var{Name: "HOME", Value: j.layout.home})
 	all.set(workflow.Var{Name: "USER", Value: "root"})
@@ -123,6 +132,7 @@ func (j *job) processEnv(f *frame, env *variables, files *commandFiles) []sallyp
 		all.set(workflow.Var{Name: "RUNNER_" + strings.ToUpper(e.Key), Value: e.Value.String()})
 	}
 	all.set(workflow.Var{Name: "GITHUB_ACTIONS", Value: "true"})
+	all.setAll(j.serviceEnv(f, action))
 	if files != nil {
 		for _, x := range files.vars() {
 			all.set(x)

@@ -25,17 +25,18 @@ var (
 // job is one lease while it is worked on. The fields above mu belong to the
 // goroutine that runs the steps.
 type job struct {
-	runner *Runner
-	lease  *sallyport.Lease
-	plan   *sallyport.PlanJob
-	layout *layout
-	root   *frame // of the job's own steps
-	room   sallyport.Room
-	mask   *redact.Set
-	log    *jobLog
-	slog   *slog.Logger
-	die    context.CancelCauseFunc // ends the job's life: the room goes down at once
-	leave  context.CancelCauseFunc // ends the talk with the control plane
+	runner   *Runner
+	lease    *sallyport.Lease
+	plan     *sallyport.PlanJob
+	layout   *layout
+	root     *frame // of the job's own steps
+	room     sallyport.Room
+	services *services // nil when the job has no use for them
+	mask     *redact.Set
+	log      *jobLog
+	slog     *slog.Logger
+	die      context.CancelCauseFunc // ends the job's life: the room goes down at once
+	leave    context.CancelCauseFunc // ends the talk with the control plane
 
 	env       variables // workflow, job, GITHUB_ENV
 	path      []string  // GITHUB_PATH
@@ -152,6 +153,7 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 				j.slog.ErrorContext(life, "room was not destroyed", "err", err)
 			}
 		}
+		j.endServices(life)
 	}()
 	f, err := j.setUp(life)
 	if err != nil {
@@ -276,10 +278,16 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.room, err = j.runner.cfg.Sandbox.Prepare(ctx, sallyport.RoomSpec{
+	spec := sallyport.RoomSpec{
 		ID: fmt.Sprintf("job-%s-%d", j.lease.Job.ID, j.lease.Job.Attempt), Hostname: "runner",
 		Binds: j.layout.binds(), Limits: j.runner.cfg.Limits,
-	})
+	}
+	if j.needsServices() {
+		if err := j.serve(&spec); err != nil {
+			return nil, err
+		}
+	}
+	j.room, err = j.runner.cfg.Sandbox.Prepare(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the room: %w", err)
 	}
