@@ -59,8 +59,17 @@ type Room interface {
 type RoomSpec struct {
 	ID       string // unique on this host; [a-z0-9-], at most 64
 	Hostname string
-	Binds    []Bind
-	Limits   Limits
+	// Image, when set, is the directory of an unpacked image's root file system, which
+	// nobody changes; the room's root is a throw-away layer over it. Without it the
+	// room sees a part of the host.
+	Image  string
+	Binds  []Bind
+	Limits Limits
+	// Hosts are further names of the room's loopback.
+	Hosts []string
+	// Peers are other rooms of the same sandbox whose ports answer on this room's
+	// loopback: the services of a job. They must live as long as this room.
+	Peers []Peer `json:"-"`
 	// Dial, when set, is the path of a unix socket that the sandbox serves on the
 	// host: each connection to it is forwarded to DialPort on the room's loopback.
 	Dial     string
@@ -70,6 +79,13 @@ type RoomSpec struct {
 	// path on the host, which the caller serves.
 	Serve     string
 	ServePort int
+}
+
+// Peer is a port of another room.
+type Peer struct {
+	Room Room
+	Port int // on the other room's loopback
+	As   int // on this room's
 }
 
 // Bind makes a host path visible in the room. Sources come from the runner's
@@ -94,6 +110,7 @@ type ExecSpec struct {
 	Argv   []string // Argv[0] is looked up in the PATH of Env inside the room
 	Env    []EnvVar // the whole environment
 	Dir    string   // absolute, inside the room
+	User   string   // USER[:GROUP] of the room, names or numbers; "" is its root
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer

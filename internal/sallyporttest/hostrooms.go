@@ -43,6 +43,9 @@ func (HostRooms) Sweep(context.Context) error { return nil }
 // Prepare serves spec.Dial.
 func (HostRooms) Prepare(_ context.Context, spec sallyport.RoomSpec) (sallyport.Room, error) {
 	r := &hostRoom{spec: spec, conns: make(map[net.Conn]bool), groups: make(map[int]bool)}
+	if spec.Image != "" || len(spec.Peers) > 0 {
+		return nil, sallyport.Errorf(sallyport.CodeUnavailable, "rooms on the host have no images and no peers")
+	}
 	if spec.Serve != "" {
 		return nil, sallyport.Errorf(sallyport.CodeUnavailable, "rooms on the host have no loopback of their own to serve on")
 	}

@@ -46,6 +46,8 @@ func Sandbox(t *testing.T, open func(t *testing.T) SandboxCase) {
 		{"BindRefusals", testBindRefusals},
 		{"Disk", testDisk},
 		{"Volume", testVolume},
+		{"Image", testImage},
+		{"Peers", testPeers},
 		{"Forks", testForks},
 		{"Memory", testMemory},
 		{"Network", testNetwork},

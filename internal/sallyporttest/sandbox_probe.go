@@ -28,6 +28,14 @@ func SandboxProbe(args []string) (handled bool, exit int) {
 		return false, 0
 	}
 	switch args[2] {
+	case "read":
+		return true, probeRead(args[3])
+	case "write":
+		return true, probeWrite(args[3])
+	case "whoami":
+		groups, err := os.Getgroups()
+		fmt.Println(os.Getuid(), os.Getgid(), groups)
+		return true, failed(err)
 	case "escape":
 		return true, probeEscapes(args[3:])
 	case "connect":
@@ -381,3 +389,19 @@ func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
 }
+
+func failed(err error) int {
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+func probeRead(path string) int {
+	b, err := os.ReadFile(path)
+	_, _ = os.Stdout.Write(b)
+	return failed(err)
+}
+
+func probeWrite(path string) int { return failed(os.WriteFile(path, []byte("x"), 0o644)) }

@@ -76,7 +76,7 @@ func (r *Room) Exec(ctx context.Context, spec sallyport.ExecSpec) (sallyport.Exe
 
 // execRequest checks what does not depend on the room.
 func execRequest(spec sallyport.ExecSpec) (request, error) {
-	req := request{Op: opExec, Argv: spec.Argv, Env: make(byteList, 0, len(spec.Env))}
+	req := request{Op: opExec, Argv: spec.Argv, User: spec.User, Env: make(byteList, 0, len(spec.Env))}
 	dir := spec.Dir
 	if len(spec.Argv) == 0 || spec.Argv[0] == "" {
 		return req, sallyport.Errorf(sallyport.CodeInvalid, "there is no command to run")

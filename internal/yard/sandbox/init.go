@@ -172,6 +172,11 @@ func (in *pidOne) fork(req request, std [3]*os.File) (pid int, ended <-chan sysc
 		Files: []uintptr{std[0].Fd(), std[1].Fd(), std[2].Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}
+	if req.User != "" {
+		if attr.Sys.Credential, err = credential(req.User); err != nil {
+			return 0, nil, err
+		}
+	}
 	end := make(chan syscall.WaitStatus, 1)
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -19,12 +19,14 @@ type layout struct {
 	Rootless bool
 	UID      int // the room's root as the keeper sees it
 	Disk     disk
+	Image    string // root file system; the one view then
 	Views    []view
 	Links    map[string]string
 	Hidden   []string
 	Binds    []bind
 	InitExe  string
 	Hostname string
+	Hosts    []string
 	Config   []byte // config.json
 
 	viewMap, bindMap int // user namespaces of an idRange; -1 without root
@@ -288,6 +290,9 @@ func show(source, target string, recursive bool, attrs uint64) error {
 // and the host view over them.
 func (l *layout) layRoot() error {
 	o := owned{l.UID}
+	if l.Image != "" {
+		return l.layImage(o)
+	}
 	root := stageDisk + "/root"
 	for _, dir := range []string{root, stageDisk + "/up", stageDisk + "/work"} {
 		if err := o.dir(dir, 0o755); err != nil {
@@ -322,6 +327,35 @@ func (l *layout) layRoot() error {
 		if err := l.overlay(v, lower, target, i); err != nil {
 			return fmt.Errorf("overlay of %s: %w", v.Path, err)
 		}
+	}
+	return nil
+}
+
+// layImage makes the room's root of an image: one overlay over all of it. What the
+// room needs is put into the upper layer before it is mounted, so that no symlink of
+// the image stands in its way.
+func (l *layout) layImage(o owned) error {
+	upper, work := stageDisk+"/up", stageDisk+"/work"
+	for _, d := range []struct {
+		path string
+		mode os.FileMode
+	}{
+		{upper, 0o755}, {work, 0o755}, {upper + "/.sallyport", 0o755}, {upper + "/dev", 0o755}, {upper + "/proc", 0o755}, {upper + "/sys", 0o755},
+		{upper + "/etc", 0o755}, {upper + "/tmp", 0o777 | os.ModeSticky},
+	} {
+		if err := o.dir(d.path, d.mode); err != nil {
+			return err
+		}
+	}
+	if err := l.ownEtc(o, upper+"/etc"); err != nil {
+		return err
+	}
+	opts := fmt.Sprintf("lowerdir=%s/0,upperdir=%s,workdir=%s,volatile", stageLower, upper, work)
+	if l.Rootless {
+		opts += ",userxattr"
+	}
+	if err := unix.Mount("overlay", stageRoom, "overlay", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
+		return fmt.Errorf("overlay of the image: %w", err)
 	}
 	return nil
 }
@@ -438,7 +472,7 @@ func (l *layout) hide(lower, upper, rest string) error {
 func (l *layout) ownEtc(o owned, upper string) error {
 	for name, content := range map[string]string{
 		"hostname":    l.Hostname + "\n",
-		"hosts":       "127.0.0.1 localhost " + l.Hostname + "\n::1 localhost ip6-localhost ip6-loopback\n",
+		"hosts":       "127.0.0.1 " + strings.Join(append([]string{"localhost", l.Hostname}, l.Hosts...), " ") + "\n::1 localhost ip6-localhost ip6-loopback\n",
 		"resolv.conf": "# this room has no network\n",
 	} {
 		if err := o.file(upper+"/"+name, content); err != nil {

@@ -259,6 +259,21 @@ func (s *Sandbox) checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 	if spec.Limits.DiskBytes != 0 && spec.Limits.DiskBytes < minDisk {
 		return invalid("a disk of %d bytes is too small: the least is %d", spec.Limits.DiskBytes, minDisk)
 	}
+	for _, h := range spec.Hosts {
+		if !hostname.MatchString(h) {
+			return invalid("%.60q is no host name", h)
+		}
+	}
+	for _, p := range spec.Peers {
+		if p.Room == nil || min(p.Port, p.As) < 1 || max(p.Port, p.As) > 65535 {
+			return invalid("a peer needs a room and two ports of 1 to 65535")
+		}
+	}
+	if spec.Image != "" {
+		if fi, err := os.Lstat(spec.Image); err != nil || !fi.IsDir() || !filepath.IsAbs(spec.Image) {
+			return invalid("the image is not an absolute path of a directory")
+		}
+	}
 	if len(spec.Binds) > maxBinds {
 		return invalid("%d binds are too many", len(spec.Binds))
 	}
@@ -392,7 +407,14 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 		}
 	}
 	if spec.Serve != "" {
-		return r.serveRoom(spec.Serve, spec.ServePort)
+		if err := r.serveRoom(spec.Serve, spec.ServePort); err != nil {
+			return err
+		}
+	}
+	for _, p := range spec.Peers {
+		if err := r.servePeer(p); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -401,12 +423,16 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) (*layout, error) {
 	l := &layout{
 		Stage: r.dir(), Rootless: s.rootless, Binds: binds, InitExe: s.initExe,
-		Hostname: spec.Hostname, viewMap: -1, bindMap: -1,
+		Hostname: spec.Hostname, Hosts: spec.Hosts, viewMap: -1, bindMap: -1,
 	}
 	if l.Hostname == "" {
 		l.Hostname = "room"
 	}
-	l.Views, l.Links = presentViews()
+	if l.Image = spec.Image; l.Image != "" {
+		l.Views = []view{{Path: l.Image, Writable: true}}
+	} else {
+		l.Views, l.Links = presentViews()
+	}
 	limits, err := rlimits()
 	if err != nil {
 		return nil, err

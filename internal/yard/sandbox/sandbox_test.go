@@ -66,7 +66,11 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 }
 
+// copyFile copies a program. No process is forked meanwhile: one that held the
+// copy open for writing would keep it from being run.
 func copyFile(from, to string) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	src, err := os.Open(from)
 	if err != nil {
 		return err

@@ -6,16 +6,33 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	sallyport "github.com/sallyport-ci/sallyport"
 )
 
 // maxServed bounds the connections out of one room at a time. A toolkit opens a
 // dozen; a job that opens more gets them closed, and cannot use up our files.
 const maxServed = 256
 
-// serveRoom starts serving RoomSpec.Serve; Destroy ends it. Init makes the listening
-// socket, for it lives in the room's network, and hands it to us; from then on the
-// room holds no part of it, and gains nothing but a port that answers.
+// serveRoom starts serving RoomSpec.Serve; Destroy ends it.
 func (r *Room) serveRoom(path string, port int) error {
+	host := &net.UnixAddr{Name: path, Net: "unix"}
+	return r.answer(port, func() (conn, error) { return net.DialUnix("unix", nil, host) })
+}
+
+// servePeer starts serving a port of another room; Destroy ends it.
+func (r *Room) servePeer(p sallyport.Peer) error {
+	other, ok := p.Room.(*Room)
+	if !ok || other.s != r.s {
+		return sallyport.Errorf(sallyport.CodeInvalid, "a peer must be a room of the same sandbox")
+	}
+	return r.answer(p.As, func() (conn, error) { return other.dialPort(p.Port) })
+}
+
+// answer listens on a port of the room's loopback and forwards each connection.
+// Init makes the listening socket, for it lives in the room's network, and hands it to
+// us; from then on the room holds no part of it, and gains nothing but a port that answers.
+func (r *Room) answer(port int, to func() (conn, error)) error {
 	f, err := r.socket(request{Op: opListen, Port: port})
 	if err != nil {
 		return err
@@ -31,7 +48,6 @@ func (r *Room) serveRoom(path string, port int) error {
 	if err != nil {
 		return fmt.Errorf("listen in the room: %w", err)
 	}
-	host := &net.UnixAddr{Name: path, Net: "unix"}
-	r.forwards = append(r.forwards, forward(ln, maxServed, func() (conn, error) { return net.DialUnix("unix", nil, host) }))
+	r.forwards = append(r.forwards, forward(ln, maxServed, to))
 	return nil
 }

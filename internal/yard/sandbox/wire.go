@@ -47,6 +47,7 @@ type request struct {
 	Argv byteList `json:"argv,omitempty"`
 	Env  byteList `json:"env,omitempty"`
 	Dir  []byte   `json:"dir,omitempty"`
+	User string   `json:"user,omitempty"`
 	// Std tells which of stdin, stdout, stderr are attached to the frame, in
 	// that order; the others are the room's /dev/null.
 	Std  [3]bool `json:"std"`
