@@ -179,6 +179,9 @@ func (c *compiler) job(j *Job, scope *Scope) {
 	c.strategy(&p, scope)
 	for _, s := range j.StepsAt {
 		c.uses(c.in.File.Path, s, 1)
+		for _, p := range s.ParallelAt {
+			c.uses(c.in.File.Path, p, 1)
+		}
 	}
 	c.plan.Jobs = append(c.plan.Jobs, p)
 }

@@ -39,7 +39,8 @@ type Job struct {
 // Step is one step of a job or of a composite action.
 type Step struct {
 	sallyport.PlanStep
-	UsesAt sallyport.Pos
+	UsesAt     sallyport.Pos
+	ParallelAt []Step // Parallel with what a plan does not carry
 }
 
 var (

@@ -28,8 +28,11 @@ const maxIdentifier = 100
 
 // identifier checks the id of a job, a step, an input or an output.
 func (d *decoder) identifier(t sallyport.Template, what string) {
-	if !isIdentifier(t.Text) || len(t.Text) >= maxIdentifier {
+	switch {
+	case !isIdentifier(t.Text) || len(t.Text) >= maxIdentifier:
 		d.report(t.Pos, "%s %s is invalid: it starts with a letter or _, contains only letters, digits, - and _, and has less than %d characters", what, quote(t.Text), maxIdentifier)
+	case strings.HasPrefix(t.Text, "__") && (what == "the step id" || what == "the job id"):
+		d.report(t.Pos, "%s %s is invalid: those that start with __ are reserved", what, quote(t.Text))
 	}
 }
 
@@ -89,8 +92,7 @@ func (d *decoder) job(at entry) Job {
 		case "timeout-minutes":
 			j.TimeoutMinutes = d.number(e.val, "timeout-minutes", &atJobTimeout)
 		case "cancel-timeout-minutes":
-			d.number(e.val, "cancel-timeout-minutes", &atJobTimeout)
-			d.warn(e.key.Pos, "cancel-timeout-minutes is not supported yet and has no effect")
+			j.CancelTimeoutMinutes = d.number(e.val, "cancel-timeout-minutes", &atJobTimeout)
 		case "strategy":
 			j.Strategy = d.strategy(e.val)
 		case "continue-on-error":

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,5 +194,33 @@ func TestParseAction(t *testing.T) {
 		if got := printDiagnostics(diags); !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%s: got %q, want %q", src, got, want)
 		}
+	}
+}
+
+func TestParseConcurrentSteps(t *testing.T) {
+	t.Parallel()
+	src, err := os.ReadFile("testdata/parse/ok/concurrent.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, _ := Parse("concurrent.yml", src)
+	job := f.Jobs[0]
+	if job.CancelTimeoutMinutes.Text != "2.5" {
+		t.Errorf("cancel-timeout-minutes %+v", job.CancelTimeoutMinutes)
+	}
+	var got []string
+	for _, s := range job.Steps {
+		got = append(got, fmt.Sprintf("%v %v %v %q %d", s.Background, s.Wait, s.WaitAll, s.Cancel, len(s.Parallel)))
+	}
+	want := []string{
+		`true [] false "" 0`, `true [] false "" 0`, `true [] false "" 0`, `false [] false "" 0`,
+		`false [server] false "" 0`, `false [server other] false "" 0`, `false [] false "server" 0`,
+		`false [] false "" 2`, `false [] false "" 1`, `false [] true "" 0`, `false [] true "" 0`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if s := job.Steps[7].Parallel; s[0].ID != "group" || s[1].Uses != "actions/checkout@v4" || job.StepsAt[7].ParallelAt[1].UsesAt.Line != 19 {
+		t.Errorf("group %+v", s)
 	}
 }
