@@ -29,8 +29,8 @@ func TestParsePlaces(t *testing.T) {
 		{"double-quoted", push + job + "      - run: echo ${{ \"a\" }}\n", "6:23: unexpected symbol \"\\\"a\\\"\": strings are"},
 		{"dup-job", push + "jobs:\n  a:\n    runs-on: x\n    steps: [{run: x}]\n  a:\n    runs-on: x\n    steps: [{run: x}]\n", "6:3: \"a\" is already defined in this mapping"},
 		{"dup-key", push + job + "      - run: x\n        run: y\n", "7:9: \"run\" is already defined in this mapping"},
-		{"dup-step-id", push + job + "      - {id: x, run: x}\n      - {id: X, run: x}\n", "7:9: the step id \"X\" is already used in line 6:"},
-		{"empty-steps", push + "jobs:\n  a:\n    runs-on: x\n    steps: []\n", "5:12: job \"a\" has no steps: add one"},
+		{"dup-step-id", push + job + "      - {id: x, run: x}\n      - {id: X, run: x}\n", "7:14: the step id \"X\" is already used in line 6:"},
+		{"empty-steps", push + "jobs:\n  a:\n    runs-on: x\n    steps: []\n", "5:12: the steps of job \"a\" are empty: add one"},
 		{"env-expr-secrets-runname", "run-name: ${{ secrets.X }}\non: push\n" + job + "      - run: x\n", "1:15: the context \"secrets\" is not available in"},
 		{"env-in-jobif", push + "env: {A: b}\njobs:\n  a:\n    if: env.A == 'b'\n    runs-on: x\n    steps: [{run: x}]\n", "5:9: the context \"env\" is not available in"},
 		{"env-val-map", push + job + "      - run: x\n        env: {A: {b: c}}\n", "7:18: the value of \"A\" in env must be text, a"},
@@ -68,7 +68,7 @@ func TestParsePlaces(t *testing.T) {
 		{"unknown-fn", push + job + "      - run: echo ${{ foo(1) }}\n", "6:23: unrecognized function \"foo\"; there are"},
 		{"unknown-job", push + "jobs:\n  a:\n    runs-on: ubuntu-latest\n    step: []\n    steps: [{run: x}]\n", "5:5: unknown key \"step\" in job \"a\" (did you mean"},
 		{"unknown-step", push + job + "      - run: x\n        wokring-directory: y\n", "7:9: unknown key \"wokring-directory\" in the step"},
-		{"uses-and-run", push + job + "      - run: x\n        uses: actions/checkout@v4\n", "6:9: a step has either \"uses\" or \"run\", not both:"},
+		{"uses-and-run", push + job + "      - run: x\n        uses: actions/checkout@v4\n", "7:9: a step has either \"run\" or \"uses\", not both:"},
 		{"with-on-run", push + job + "      - run: x\n        with: {a: b}\n", "7:9: \"with\" is for steps with \"uses\"; hand values"},
 	} {
 		_, diags := Parse("w.yml", []byte(c.src))
