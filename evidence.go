@@ -11,6 +11,7 @@ const (
 	PredicatePlan       = predicateOwn + "plan/v1"
 	PredicateDeployment = predicateOwn + "deployment/v1"
 	PredicateHealth     = predicateOwn + "health/v1"
+	PredicateCache      = predicateOwn + "cache/v1"
 )
 
 // Statement is a signed and logged claim about a digest: an in-toto Statement

@@ -22,6 +22,7 @@ type (
 	WorkID       string
 	RunnerID     string
 	TokenID      string
+	CacheID      string
 )
 
 // NewID returns a new id whose time part is now. The twelve bits after the

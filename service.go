@@ -30,6 +30,7 @@ type Services struct {
 	Audit       Audit
 	Access      Access
 	Instance    InstanceService
+	Caches      Caches
 }
 
 // Projects are the repositories with their runs.
@@ -96,6 +97,15 @@ type Artifacts interface {
 	Bundle(ctx context.Context, id StatementID) ([]byte, error)
 	// Verify checks every statement about the digest now, as a stranger would.
 	Verify(ctx context.Context, p ProjectID, d Digest) ([]Checked, error)
+}
+
+// Caches are what jobs saved for later runs.
+type Caches interface {
+	Caches(ctx context.Context, p ProjectID, page Page) ([]CacheEntry, error)
+	// CacheUses returns what the jobs of a run did with caches, oldest first.
+	CacheUses(ctx context.Context, id RunID) ([]CacheUse, error)
+	// DeleteCache removes an entry and its content, and returns what it was.
+	DeleteCache(ctx context.Context, id CacheID) (CacheEntry, error)
 }
 
 // Gates decide what may go out.

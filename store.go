@@ -45,6 +45,7 @@ type Tx interface {
 	Environments() EnvironmentTx
 	Audit() AuditTx
 	Tokens() TokenTx
+	Caches() CacheTx
 }
 
 type ProjectTx interface {
@@ -182,4 +183,34 @@ type TokenTx interface {
 	// Delete answers CodeNotFound when it is gone already: of two that burn one token, one wins.
 	Delete(TokenID) error
 	Use(id TokenID, at time.Time) error
+}
+
+// CacheMatch selects entries of one scope's ref.
+type CacheMatch struct {
+	Project ProjectID
+	Ref     string
+	Version string
+	Key     string
+	Prefix  bool   // Key is the beginning of the entry's key
+	Tiers   []Tier // of the entry; at most four
+}
+
+type CacheTx interface {
+	Insert(CacheEntry) error // CodeConflict when project, ref, tier, version and key exist
+	Get(CacheID) (CacheEntry, error)
+	// Match returns the newest entry that matches.
+	Match(CacheMatch) (CacheEntry, error)
+	List(ProjectID, Page) ([]CacheEntry, error)
+	// LeastUsed returns up to limit entries of the tiers (at most four), the one that was
+	// used least lately first.
+	LeastUsed(p ProjectID, tiers []Tier, limit int) ([]CacheEntry, error)
+	// Total returns how many entries a project has, and their bytes.
+	Total(ProjectID) (entries, bytes int64, err error)
+	Use(id CacheID, at time.Time) error
+	Delete(CacheID) error
+	// InsertUse answers CodeConflict when job, attempt, entry and outcome exist.
+	InsertUse(CacheUse) error
+	Uses(RunID) ([]CacheUse, error) // oldest first; without signatures
+	// CountUses returns how many there are of one attempt of a job.
+	CountUses(j JobID, attempt int) (int64, error)
 }

@@ -32,4 +32,6 @@ const (
 	// QueueSchedule looks at a project's schedules, QueueFollow at what follows a run (workflow_run).
 	QueueSchedule = "schedule"
 	QueueFollow   = "follow"
+	// QueueForget deletes the content of cache entries that are gone.
+	QueueForget = "forget"
 )

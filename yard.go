@@ -33,6 +33,14 @@ type Yard interface {
 	// Artifacts lists the artifacts of the same run that the job may read, by name and
 	// without their files.
 	Artifacts(ctx context.Context, l LeaseRef) ([]Artifact, error)
+	// FindCache finds the entry that the job would restore; CodeNotFound when there is
+	// none that it may.
+	FindCache(ctx context.Context, l LeaseRef, q CacheQuery) (CacheEntry, error)
+	// GetCache returns an entry that FindCache named, and its content. It counts as restored.
+	GetCache(ctx context.Context, l LeaseRef, id CacheID) (CacheEntry, io.ReadCloser, error)
+	// PutCache saves the content in the run's own scope; CodeConflict when the key and
+	// version are there, CodeDenied when the run may not save.
+	PutCache(ctx context.Context, l LeaseRef, key, version string, content io.Reader) (CacheEntry, error)
 	// Finish hands in the result and ends the lease.
 	Finish(ctx context.Context, l LeaseRef, r JobResult) error
 }

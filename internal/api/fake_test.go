@@ -182,11 +182,12 @@ type (
 	fakeAccess      struct{ *fake }
 	fakeInstance    struct{ *fake }
 	fakeYard        struct{ *fake }
+	fakeCaches      struct{ *fake }
 )
 
 func (f *fake) services() sallyport.Services {
 	return sallyport.Services{Projects: fakeProjects{f}, Runs: fakeRuns{f}, Artifacts: fakeArtifacts{f}, Gates: fakeGates{f},
-		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}}
+		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}}
 }
 
 func (f fakeProjects) CreateProject(ctx context.Context, name, branch string) (sallyport.Project, error) {
@@ -372,6 +373,19 @@ func (f fakeYard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, name st
 func (f fakeYard) Artifacts(ctx context.Context, l sallyport.LeaseRef) ([]sallyport.Artifact, error) {
 	return r1[[]sallyport.Artifact](ctx, f.fake, "Yard.Artifacts", l)
 }
+func (f fakeYard) FindCache(ctx context.Context, l sallyport.LeaseRef, q sallyport.CacheQuery) (sallyport.CacheEntry, error) {
+	return r1[sallyport.CacheEntry](ctx, f.fake, "Yard.FindCache", l, q)
+}
+func (f fakeYard) GetCache(ctx context.Context, l sallyport.LeaseRef, id sallyport.CacheID) (sallyport.CacheEntry, io.ReadCloser, error) {
+	return r2[sallyport.CacheEntry, io.ReadCloser](ctx, f.fake, "Yard.GetCache", l, id)
+}
+func (f fakeYard) PutCache(ctx context.Context, l sallyport.LeaseRef, key, version string, content io.Reader) (sallyport.CacheEntry, error) {
+	b, err := io.ReadAll(content)
+	if err != nil {
+		return sallyport.CacheEntry{}, err
+	}
+	return r1[sallyport.CacheEntry](ctx, f.fake, "Yard.PutCache", l, key, version, string(b))
+}
 func (f fakeYard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobResult) error {
 	return r0(ctx, f.fake, "Yard.Finish", l, r)
 }
@@ -444,4 +458,14 @@ type noGit struct{}
 
 func (noGit) Serve(w http.ResponseWriter, _ *http.Request, _ sallyport.ProjectID, _ string, _ func([]sallyport.RefUpdate) error, _ func([]sallyport.RefUpdate) string) {
 	http.Error(w, "no git here", http.StatusNotImplemented)
+}
+
+func (f fakeCaches) Caches(ctx context.Context, p sallyport.ProjectID, page sallyport.Page) ([]sallyport.CacheEntry, error) {
+	return r1[[]sallyport.CacheEntry](ctx, f.fake, "Caches.Caches", p, page)
+}
+func (f fakeCaches) CacheUses(ctx context.Context, id sallyport.RunID) ([]sallyport.CacheUse, error) {
+	return r1[[]sallyport.CacheUse](ctx, f.fake, "Caches.CacheUses", id)
+}
+func (f fakeCaches) DeleteCache(ctx context.Context, id sallyport.CacheID) (sallyport.CacheEntry, error) {
+	return r1[sallyport.CacheEntry](ctx, f.fake, "Caches.DeleteCache", id)
 }

@@ -15,6 +15,7 @@ func (s *server) services() {
 	s.artifacts()
 	s.gates()
 	s.deployments()
+	s.caches()
 	s.auditTrail()
 	s.access()
 	s.instance()
@@ -220,6 +221,21 @@ func (s *server) deployments() {
 	})
 	bytesOf(s, rpc.GetOutput, "application/octet-stream", func(ctx context.Context, in *rpc.ByDeployment) ([]byte, error) {
 		return svc.Output(ctx, in.Deployment)
+	})
+}
+
+func (s *server) caches() {
+	svc := s.Services.Caches
+	list(s, rpc.ListCaches, func(ctx context.Context, in *rpc.ProjectPageIn) ([]sallyport.CacheEntry, error) {
+		return within(ctx, s, in.ByProject, func(p sallyport.ProjectID) ([]sallyport.CacheEntry, error) {
+			return svc.Caches(ctx, p, page(in.Paged))
+		})
+	})
+	list(s, rpc.CacheUses, func(ctx context.Context, in *rpc.ByRun) ([]sallyport.CacheUse, error) {
+		return svc.CacheUses(ctx, in.Run)
+	})
+	answer(s, rpc.DeleteCache, func(ctx context.Context, in *rpc.ByCache) (sallyport.CacheEntry, error) {
+		return svc.DeleteCache(ctx, in.Cache)
 	})
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/rpc"
 )
 
@@ -109,16 +108,28 @@ func (u *upload) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-// describe writes an artifact and its content as multipart/mixed (RFC 2046, 5.1).
-func describe(m *multipart.Writer, a sallyport.Artifact, r io.Reader) error {
+// cacheUpload is likewise.
+type cacheUpload struct {
+	rpc.PutCacheIn
+	content io.Reader
+}
+
+// Resolve keeps the body (huma.Resolver).
+func (u *cacheUpload) Resolve(ctx huma.Context) []error {
+	u.content = ctx.BodyReader()
+	return nil
+}
+
+// describe writes a description and the content as multipart/mixed (RFC 2046, 5.1).
+func describe(m *multipart.Writer, description any, r io.Reader) error {
 	part, err := m.CreatePart(textproto.MIMEHeader{"Content-Type": {"application/json"}})
 	if err != nil {
 		return err
 	}
-	if err := json.NewEncoder(part).Encode(a); err != nil {
+	if err := json.NewEncoder(part).Encode(description); err != nil {
 		return err
 	}
-	if part, err = m.CreatePart(textproto.MIMEHeader{"Content-Type": {"application/x-tar"}}); err != nil {
+	if part, err = m.CreatePart(textproto.MIMEHeader{"Content-Type": {"application/octet-stream"}}); err != nil {
 		return err
 	}
 	_, err = io.Copy(part, r)

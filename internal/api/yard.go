@@ -46,6 +46,11 @@ func (s *server) yard() {
 	s.source()
 	s.putArtifact()
 	s.fetchArtifact()
+	answer(s, rpc.FindCache, func(ctx context.Context, in *rpc.FindCacheIn) (sallyport.CacheEntry, error) {
+		return y.FindCache(ctx, in.Ref(), in.Body)
+	})
+	s.putCache()
+	s.fetchCache()
 }
 
 func (s *server) source() {
@@ -59,11 +64,26 @@ func (s *server) source() {
 	})
 }
 
-func (s *server) putArtifact() {
-	op := operation(s, rpc.PutArtifact, "")
-	op.RequestBody = &huma.RequestBody{Required: true, Description: "A tar of the files",
+// uploading describes a call whose body is content.
+func uploading[In, Out any](s *server, c rpc.Call[In, Out], what string) huma.Operation {
+	op := operation(s, c, "")
+	op.RequestBody = &huma.RequestBody{Required: true, Description: what,
 		Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: binary()}}}
-	huma.Register(s.huma, op, func(ctx context.Context, in *upload) (*body[sallyport.Artifact], error) {
+	return op
+}
+
+func (s *server) putCache() {
+	huma.Register(s.huma, uploading(s, rpc.PutCache, "The content"), func(ctx context.Context, in *cacheUpload) (*body[sallyport.CacheEntry], error) {
+		c, err := s.Yard.PutCache(ctx, in.Ref(), in.Key, in.Version, &bounded{in.content, maxUpload})
+		if err != nil {
+			return nil, s.problem(ctx, err)
+		}
+		return &body[sallyport.CacheEntry]{c}, nil
+	})
+}
+
+func (s *server) putArtifact() {
+	huma.Register(s.huma, uploading(s, rpc.PutArtifact, "A tar of the files"), func(ctx context.Context, in *upload) (*body[sallyport.Artifact], error) {
 		a, err := s.Yard.PutArtifact(ctx, in.Ref(), in.Name, &bounded{in.content, maxUpload})
 		if err != nil {
 			return nil, s.problem(ctx, err)
@@ -79,12 +99,28 @@ func (s *server) fetchArtifact() {
 		if err != nil {
 			return nil, s.problem(ctx, err)
 		}
-		var to io.Writer
-		m := multipart.NewWriter(writerFunc(func(b []byte) (int, error) { return to.Write(b) }))
-		return s.written(ctx, "multipart/mixed; boundary="+m.Boundary(), r, func(w io.Writer) error {
-			to = w
-			return describe(m, a, r)
-		}), nil
+		return s.described(ctx, a, r), nil
+	})
+}
+
+func (s *server) fetchCache() {
+	op := operation(s, rpc.FetchCache, "multipart/mixed")
+	huma.Register(s.huma, op, func(ctx context.Context, in *rpc.GetCacheIn) (*download, error) {
+		c, r, err := s.Yard.GetCache(ctx, in.Ref(), in.Cache)
+		if err != nil {
+			return nil, s.problem(ctx, err)
+		}
+		return s.described(ctx, c, r), nil
+	})
+}
+
+// described answers with a description of content and the content, and closes r.
+func (s *server) described(ctx context.Context, description any, r io.ReadCloser) *download {
+	var to io.Writer
+	m := multipart.NewWriter(writerFunc(func(b []byte) (int, error) { return to.Write(b) }))
+	return s.written(ctx, "multipart/mixed; boundary="+m.Boundary(), r, func(w io.Writer) error {
+		to = w
+		return describe(m, description, r)
 	})
 }
 

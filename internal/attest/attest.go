@@ -57,6 +57,15 @@ func (i Instance) BuildIdentity(project, workflow, ref string) string {
 // them. It is also the verifier id of summaries.
 func (i Instance) GateIdentity() string { return i.Issuer() + "/gate" }
 
+// CacheIdentity is the certificate identity of what the control plane says about
+// entries of the cache: apart from builds, so that no entry passes for an artifact.
+func (i Instance) CacheIdentity() string { return i.Issuer() + "/caches" }
+
+// Cache names an entry of the cache.
+func (i Instance) Cache(id sallyport.CacheID) string {
+	return i.Issuer() + "/caches/" + escape(string(id))
+}
+
 // BuilderID is the SLSA builder of an isolation level (sallyport.Isolation.Level).
 func (i Instance) BuilderID(level string) string {
 	return i.Issuer() + "/builders/" + escape(level) + "/v1"

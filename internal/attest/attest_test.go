@@ -240,6 +240,7 @@ func TestNotaryRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.sign(t, gateIdentity(), vsa) // the gate may
+	h.sign(t, attest.Identity{SAN: testInstance.CacheIdentity()}, cacheStatement(t))
 	with := func(san string) attest.Identity { id := buildIdentity(); id.SAN = san; return id }
 	for name, c := range map[string]struct {
 		id        attest.Identity
@@ -248,6 +249,10 @@ func TestNotaryRefuses(t *testing.T) {
 	}{
 		"verdict by a build":      {buildIdentity(), vsa, sallyport.CodeDenied},
 		"provenance by the gate":  {gateIdentity(), provenance(t), sallyport.CodeDenied},
+		"cache entry by a build":  {buildIdentity(), cacheStatement(t), sallyport.CodeDenied},
+		"cache entry by the gate": {gateIdentity(), cacheStatement(t), sallyport.CodeDenied},
+		"provenance by the cache": {with(testInstance.CacheIdentity()), provenance(t), sallyport.CodeDenied},
+		"verdict by the cache":    {with(testInstance.CacheIdentity()), vsa, sallyport.CodeDenied},
 		"identity elsewhere":      {with("https://elsewhere/gate"), provenance(t), sallyport.CodeInvalid},
 		"identity prefix":         {with(testInstance.Issuer() + ".evil/x"), provenance(t), sallyport.CodeInvalid},
 		"identity not a URL":      {with(testInstance.Issuer() + "/%zz"), provenance(t), sallyport.CodeInvalid},
@@ -275,6 +280,8 @@ func TestNames(t *testing.T) {
 		{i.BuildIdentity("acme", "a@b.yml", "refs/heads/x#1?é@y"), "https://sallyport.localhost/acme/a%40b.yml@refs/heads/x%231%3F%C3%A9%40y"},
 		{i.BuilderID("standard"), "https://sallyport.localhost/builders/standard/v1"},
 		{i.GateIdentity(), "https://sallyport.localhost/gate"},
+		{i.CacheIdentity(), "https://sallyport.localhost/caches"},
+		{i.Cache("c"), "https://sallyport.localhost/caches/c"},
 		{i.SignatureOrigin(), "log.sallyport.localhost"},
 	} {
 		if c.got != c.want {

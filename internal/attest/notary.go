@@ -83,8 +83,11 @@ func (n *Notary) Sign(ctx context.Context, now time.Time, id Identity, statement
 	return bundle, p.index, nil
 }
 
-// mayState keeps builds and verdicts apart.
+// mayState keeps builds, verdicts and caches apart.
 func (n *Notary) mayState(san, predicateType string) error {
+	if (san == n.authority.instance.CacheIdentity()) != (predicateType == sallyport.PredicateCache) {
+		return sallyport.Errorf(sallyport.CodeDenied, "only the cache signs statements of type %s, and no others", sallyport.PredicateCache)
+	}
 	gate := san == n.authority.instance.GateIdentity()
 	switch predicateType {
 	case sallyport.PredicateVSA, sallyport.PredicateDeployment, sallyport.PredicateHealth:

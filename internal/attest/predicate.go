@@ -80,6 +80,21 @@ type HealthPredicate struct {
 	P95         float64                `json:"p95Milliseconds"`
 }
 
+// CachePredicate says which run saved an entry of the cache, and under what
+// trust (cache/v1). Subject: the content.
+type CachePredicate struct {
+	Entry   sallyport.CacheID   `json:"entry"`
+	Project sallyport.ProjectID `json:"project"`
+	Key     string              `json:"key"`
+	Version string              `json:"version"`
+	Ref     string              `json:"ref"`
+	Tier    sallyport.Tier      `json:"tier"`
+	Size    int64               `json:"size"`
+	Run     sallyport.RunID     `json:"run"`
+	Job     sallyport.JobID     `json:"job"`
+	At      time.Time           `json:"at"`
+}
+
 // PushStatement returns a statement about a commit that was pushed.
 func PushStatement(commit string, p PushPredicate) ([]byte, error) {
 	p.At = p.At.UTC()
@@ -102,4 +117,10 @@ func DeploymentStatement(subjects []Subject, p DeploymentPredicate) ([]byte, err
 func HealthStatement(subjects []Subject, p HealthPredicate) ([]byte, error) {
 	p.From, p.To = p.From.UTC(), p.To.UTC()
 	return Statement(subjects, sallyport.PredicateHealth, p)
+}
+
+// CacheStatement returns a statement about the content of a cache entry.
+func CacheStatement(content sallyport.Digest, p CachePredicate) ([]byte, error) {
+	p.At = p.At.UTC()
+	return Statement([]Subject{{Name: string(p.Entry), Digest: content}}, sallyport.PredicateCache, p)
 }

@@ -20,6 +20,17 @@ func deploymentPredicate() attest.DeploymentPredicate {
 
 var moment = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
+func cacheStatement(t *testing.T) []byte {
+	t.Helper()
+	b, err := attest.CacheStatement(sallyport.DigestOf(artifact), attest.CachePredicate{
+		Entry: "c", Project: "p", Key: "npm-é", Version: "v1", Ref: ref, Tier: sallyport.TierMember, Size: 1, Run: "r", Job: "j", At: moment,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func TestOwnPredicatesFitTheirSchemas(t *testing.T) {
 	t.Parallel()
 	subjects := []attest.Subject{{Digest: sallyport.DigestOf(artifact)}}
@@ -37,6 +48,7 @@ func TestOwnPredicatesFitTheirSchemas(t *testing.T) {
 			})
 		},
 		"deployment": func() ([]byte, error) { return attest.DeploymentStatement(subjects, deploymentPredicate()) },
+		"cache":      func() ([]byte, error) { return cacheStatement(t), nil },
 		"health": func() ([]byte, error) {
 			return attest.HealthStatement(subjects, attest.HealthPredicate{
 				Project: "widget", Environment: "production", Deployment: "d", From: moment, To: moment.Add(time.Minute), Checks: 10, Failed: 3, Cause: "5xx",

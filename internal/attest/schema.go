@@ -20,6 +20,7 @@ var schemaOf = map[string]string{
 	sallyport.PredicatePlan:       "plan.v1.json",
 	sallyport.PredicateDeployment: "deployment.v1.json",
 	sallyport.PredicateHealth:     "health.v1.json",
+	sallyport.PredicateCache:      "cache.v1.json",
 }
 
 // Schema returns the JSON Schema of a predicate type of our own, nil for others.

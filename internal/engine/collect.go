@@ -74,6 +74,7 @@ type collected struct {
 	plan      *sallyport.Plan
 	artifacts []sallyport.Artifact
 	attested  map[sallyport.Digest]bool // have a provenance of this run already
+	restored  []sallyport.CacheEntry    // by this attempt of the job
 }
 
 func (in *collected) load(tx sallyport.Tx, id sallyport.JobID) error {
@@ -104,6 +105,15 @@ func (in *collected) load(tx sallyport.Tx, id sallyport.JobID) error {
 	for _, a := range all {
 		if a.Job == in.job.ID {
 			in.artifacts = append(in.artifacts, a)
+		}
+	}
+	uses, err := tx.Caches().Uses(in.run.ID)
+	if err != nil {
+		return err
+	}
+	for _, u := range uses {
+		if u.Job == in.job.ID && u.Attempt == in.job.Attempt && u.Outcome == sallyport.CacheRestored {
+			in.restored = append(in.restored, u.Entry)
 		}
 	}
 	statements, err := tx.Statements().ByRun(in.run.ID)
@@ -247,6 +257,12 @@ func (e *Engine) provenance(in collected) attest.ProvenanceInput {
 		if f.Path != in.run.Workflow {
 			p.Dependencies = append(p.Dependencies, attest.Resource{Name: f.Path, URI: "git+" + repo + "@" + in.run.Commit + "#" + f.Path, Digest: attest.SHA256(f.Digest)})
 		}
+	}
+	for _, c := range in.restored {
+		p.Dependencies = append(p.Dependencies, attest.Resource{
+			Name: "cache", URI: e.instance.Cache(c.ID), Digest: attest.SHA256(c.Digest),
+			Annotations: map[string]string{"tier": string(c.Tier), "ref": c.Ref, "run": e.instance.Run(c.Run)},
+		})
 	}
 	return p
 }

@@ -93,6 +93,7 @@ type Engine struct {
 	leaseTTL  time.Duration
 	lend      func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error)
 	vars      map[string]string
+	caches    cacheBounds
 
 	queue *waiters  // runners that wait for work
 	seen  *presence // runners that asked lately
@@ -117,7 +118,7 @@ func New(c Config) (*Engine, error) {
 		notary: c.Notary, verifier: c.Verifier, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
 		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars,
-		queue: newWaiters(), seen: newPresence(), heads: heads{by: map[sallyport.ProjectID]tip{}},
+		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
 	}, nil
 }
 
@@ -125,7 +126,7 @@ func New(c Config) (*Engine, error) {
 func (e *Engine) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{e}, Runs: runs{e}, Artifacts: artifacts{e}, Gates: gates{e},
-		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e},
+		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e},
 	}
 }
 

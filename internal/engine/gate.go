@@ -147,12 +147,16 @@ func (e *Engine) judge(ctx context.Context, a sallyport.Artifact, spec sallyport
 func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, error) {
 	var p sallyport.Project
 	var statements []sallyport.Statement
+	var uses []sallyport.CacheUse
 	if err := e.view(ctx, func(tx sallyport.Tx) error {
 		var err error
 		if p, err = tx.Projects().Get(j.artifact.Project); err != nil {
 			return err
 		}
 		if j.run, err = tx.Runs().Get(j.artifact.Run); err != nil {
+			return err
+		}
+		if uses, err = tx.Caches().Uses(j.run.ID); err != nil {
 			return err
 		}
 		statements, err = tx.Statements().BySubject(p.ID, j.artifact.Digest)
@@ -182,7 +186,7 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 		Subject:     policy.EvidenceSubject{Name: j.artifact.Name, Digest: string(j.artifact.Digest), Size: j.artifact.Size, Tier: j.artifact.Tier, Content: content},
 		Expected:    policy.EvidenceExpected{Issuer: e.instance.Issuer(), Identity: e.instance.BuildIdentity(p.Name, j.spec.Workflow, p.DefaultRef())},
 		Run: policy.EvidenceRun{ID: string(j.run.ID), Conclusion: string(j.run.Conclusion), Commit: j.run.Commit, Ref: j.run.Ref,
-			Event: j.run.Event, Workflow: j.run.Workflow, OnProtected: on},
+			Event: j.run.Event, Workflow: j.run.Workflow, OnProtected: on, Restored: restored(uses)},
 		Statements: []policy.EvidenceStatement{},
 	}
 	for _, l := range isolationLevels {
@@ -192,6 +196,19 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 		doc.Statements = append(doc.Statements, e.weigh(st, j.artifact.Digest))
 	}
 	return doc, nil
+}
+
+// restored are the entries that any job of a run restored, each once: also one
+// whose artifact this is not may have handed something on.
+func restored(uses []sallyport.CacheUse) []policy.EvidenceCache {
+	out := []policy.EvidenceCache{}
+	for _, u := range uses {
+		c := policy.EvidenceCache{ID: string(u.Entry.ID), Digest: string(u.Entry.Digest), Tier: u.Entry.Tier, Ref: u.Entry.Ref}
+		if u.Outcome == sallyport.CacheRestored && !slices.Contains(out, c) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // weighed are the statements about a digest that bear on the run's claim to it.

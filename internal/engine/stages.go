@@ -32,6 +32,7 @@ func (e *Engine) river() []stage {
 		{sallyport.QueueCollect, 4, e.collect, e.collectFailed},
 		{sallyport.QueueGate, 2, e.gate, e.gateFailed},
 		{sallyport.QueueDeploy, 4, e.deploy, e.deployFailed},
+		{sallyport.QueueForget, 1, e.forget, e.forgetFailed},
 		{sallyport.QueueWatch, maxWatched, e.watch, e.watchFailed},
 	}
 }

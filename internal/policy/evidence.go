@@ -58,6 +58,16 @@ type EvidenceRun struct {
 	Workflow   string `json:"workflow"`
 	// OnProtected tells whether the commit is on the protected branch now.
 	OnProtected bool `json:"on_protected"`
+	// Restored are the cache entries that jobs of the run restored.
+	Restored []EvidenceCache `json:"restored,omitempty"`
+}
+
+// EvidenceCache is a cache entry as it was restored. Tier is that of the run that saved it.
+type EvidenceCache struct {
+	ID     string         `json:"id"`
+	Digest string         `json:"digest"`
+	Tier   sallyport.Tier `json:"tier"`
+	Ref    string         `json:"ref"`
 }
 
 // EvidenceStatement is one signed claim about the subject's digest.

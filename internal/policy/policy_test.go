@@ -27,6 +27,20 @@ func evidence() Evidence {
 	}
 }
 
+func restored(tiers ...sallyport.Tier) (out []EvidenceCache) {
+	for _, tier := range tiers {
+		out = append(out, EvidenceCache{ID: "c", Digest: string(sallyport.DigestOf([]byte("cache"))), Tier: tier, Ref: "refs/heads/main"})
+	}
+	return out
+}
+
+// named adds a cache entry to what the provenance says went in.
+func named(e *Evidence, fields string) {
+	s := &e.Statements[0]
+	s.Predicate = json.RawMessage(strings.Replace(string(s.Predicate), `"resolvedDependencies":[`,
+		`"resolvedDependencies":[{"name":"cache","uri":"https://ci/caches/1","digest":{"sha256":"00"}`+fields+`},`, 1))
+}
+
 func TestDefaultGate(t *testing.T) {
 	t.Parallel()
 	gates, err := New()
@@ -60,6 +74,13 @@ func TestDefaultGate(t *testing.T) {
 		{"no artifact named", func(e *Evidence) { e.Environment.Artifact = "" }, sallyport.Deny, `the environment wants ""`},
 		{"off the protected branch", func(e *Evidence) { e.Run.OnProtected = false }, sallyport.Deny, "is not on refs/heads/main"},
 		{"member tier", func(e *Evidence) { e.Subject.Tier = sallyport.TierMember }, sallyport.Deny, "trust tier"},
+		{"restored from its own tier", func(e *Evidence) { e.Run.Restored = restored(sallyport.TierProtected) }, sallyport.Allow, "provenance by"},
+		{"restored from a higher tier", func(e *Evidence) { e.Run.Restored = restored(sallyport.TierRelease) }, sallyport.Allow, "provenance by"},
+		{"restored from a lower tier", func(e *Evidence) { e.Run.Restored = restored(sallyport.TierRelease, sallyport.TierMember) }, sallyport.Deny, `a run of tier "member" saved`},
+		{"restored from no tier", func(e *Evidence) { e.Run.Restored = restored("") }, sallyport.Deny, `a run of tier "" saved`},
+		{"provenance names a cache of its tier", func(e *Evidence) { named(e, `,"annotations":{"tier":"protected"}`) }, sallyport.Allow, "provenance by"},
+		{"provenance names a cache of a lower tier", func(e *Evidence) { named(e, `,"annotations":{"tier":"untrusted"}`) }, sallyport.Deny, `of tier "untrusted"`},
+		{"provenance names a cache of no tier", func(e *Evidence) { named(e, "") }, sallyport.Deny, "names cache entry https://ci/caches/1 of tier"},
 		{"malformed: unknown tier", func(e *Evidence) { e.Subject.Tier = "root" }, sallyport.Deny, "malformed"},
 		{"malformed: no builders", func(e *Evidence) { e.Expected.Builders = nil }, sallyport.Deny, "malformed"},
 		{"malformed: version", func(e *Evidence) { e.Version = 2 }, sallyport.Deny, "malformed"},

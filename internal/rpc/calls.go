@@ -30,6 +30,9 @@ type (
 	ByDeployment struct {
 		Deployment sallyport.DeploymentID `path:"deployment" maxLength:"36"`
 	}
+	ByCache struct {
+		Cache sallyport.CacheID `path:"cache" maxLength:"36"`
+	}
 	ByToken struct {
 		Token sallyport.TokenID `path:"token" maxLength:"36"`
 	}
@@ -178,6 +181,10 @@ var (
 	Deploy           = post[ToEnvironmentIn, sallyport.Deployment]("deploy", "/artifacts/{artifact}/deploy", "Deploy an artifact through the gate")
 	Rollback         = post[RollbackIn, sallyport.Deployment]("rollback", "/projects/{project}/rollback", "Deploy the last healthy release before the live one")
 	DeploymentHealth = get[ByDeployment, HealthAndTraffic]("deployment-health", "/deployments/{deployment}/health", "Show the health and the traffic of a deployment")
+
+	ListCaches  = get[ProjectPageIn, List[sallyport.CacheEntry]]("list-caches", "/projects/{project}/caches", "List the caches of a project")
+	CacheUses   = get[ByRun, List[sallyport.CacheUse]]("list-cache-uses", "/runs/{run}/caches", "List what the jobs of a run did with caches")
+	DeleteCache = Call[ByCache, sallyport.CacheEntry]{ID: "delete-cache", Method: http.MethodDelete, Path: Prefix + "/caches/{cache}", Summary: "Delete a cache entry"}
 
 	ListRecords = get[RecordsIn, List[sallyport.AuditRecord]]("list-audit-records", "/audit", "List audit records")
 	VerifyAudit = post[Nothing, sallyport.AuditReport]("verify-audit", "/audit/verify", "Compare the audit trail with its log")

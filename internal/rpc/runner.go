@@ -46,31 +46,52 @@ func (r runner) Source(ctx context.Context, l sallyport.LeaseRef, depth int) (io
 }
 
 func (r runner) PutArtifact(ctx context.Context, l sallyport.LeaseRef, name string, content io.Reader) (sallyport.Artifact, error) {
-	var a sallyport.Artifact
-	resp, err := send(ctx, r.c, PutArtifact, NamedIn{leased(l), name}, content)
-	if err != nil {
-		return a, err
-	}
-	defer drain(resp.Body)
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&a); err != nil {
-		return a, r.c.broken(ctx, err)
-	}
-	return a, nil
+	return put(ctx, r.c, PutArtifact, NamedIn{leased(l), name}, content)
 }
 
-// GetArtifact reads a multipart answer: the description, then the content.
-func (r runner) GetArtifact(ctx context.Context, l sallyport.LeaseRef, name string) (sallyport.Artifact, io.ReadCloser, error) {
-	var a sallyport.Artifact
-	resp, err := send(ctx, r.c, FetchArtifact, NamedIn{leased(l), name}, nil)
+func (r runner) GetArtifact(ctx context.Context, l sallyport.LeaseRef, name string) (a sallyport.Artifact, content io.ReadCloser, err error) {
+	content, err = fetch(ctx, r.c, FetchArtifact, NamedIn{leased(l), name}, &a)
+	return a, content, err
+}
+
+func (r runner) FindCache(ctx context.Context, l sallyport.LeaseRef, q sallyport.CacheQuery) (sallyport.CacheEntry, error) {
+	return do(ctx, r.c, FindCache, FindCacheIn{leased(l), q})
+}
+
+func (r runner) GetCache(ctx context.Context, l sallyport.LeaseRef, id sallyport.CacheID) (c sallyport.CacheEntry, content io.ReadCloser, err error) {
+	content, err = fetch(ctx, r.c, FetchCache, GetCacheIn{leased(l), id}, &c)
+	return c, content, err
+}
+
+func (r runner) PutCache(ctx context.Context, l sallyport.LeaseRef, key, version string, content io.Reader) (sallyport.CacheEntry, error) {
+	return put(ctx, r.c, PutCache, PutCacheIn{leased(l), key, version}, content)
+}
+
+// put sends content and decodes what became of it.
+func put[In, Out any](ctx context.Context, c *Client, call Call[In, Out], in In, content io.Reader) (out Out, err error) {
+	resp, err := send(ctx, c, call, in, content)
 	if err != nil {
-		return a, nil, err
+		return out, err
 	}
-	content, err := parts(resp.Header.Get("Content-Type"), resp.Body, &a)
+	defer drain(resp.Body)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&out); err != nil {
+		return out, c.broken(ctx, err)
+	}
+	return out, nil
+}
+
+// fetch reads a multipart answer: the description, then the content.
+func fetch[In any](ctx context.Context, c *Client, call Call[In, Bytes], in In, description any) (io.ReadCloser, error) {
+	resp, err := send(ctx, c, call, in, nil)
+	if err != nil {
+		return nil, err
+	}
+	content, err := parts(resp.Header.Get("Content-Type"), resp.Body, description)
 	if err != nil {
 		resp.Body.Close()
-		return a, nil, r.c.broken(ctx, err)
+		return nil, c.broken(ctx, err)
 	}
-	return a, &stream{ctx: ctx, c: r.c, r: content, Closer: resp.Body}, nil
+	return &stream{ctx: ctx, c: c, r: content, Closer: resp.Body}, nil
 }
 
 // parts decodes the first part of a multipart body and returns the second.

@@ -22,7 +22,7 @@ const (
 func (c *Client) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{c}, Runs: runs{c}, Artifacts: artifacts{c}, Gates: gates{c},
-		Deployments: deployments{c}, Audit: audit{c}, Access: access{c}, Instance: instance{c},
+		Deployments: deployments{c}, Audit: audit{c}, Access: access{c}, Instance: instance{c}, Caches: caches{c},
 	}
 }
 
@@ -229,6 +229,20 @@ func (s deployments) Health(ctx context.Context, id sallyport.DeploymentID) (sal
 func (s deployments) Output(ctx context.Context, id sallyport.DeploymentID) ([]byte, error) {
 	b, _, err := read(ctx, s.c, GetOutput, ByDeployment{id}, maxDocument)
 	return b, err
+}
+
+type caches struct{ c *Client }
+
+func (s caches) Caches(ctx context.Context, p sallyport.ProjectID, page sallyport.Page) ([]sallyport.CacheEntry, error) {
+	return list(ctx, s.c, ListCaches, ProjectPageIn{byProject(p), paged(page)})
+}
+
+func (s caches) CacheUses(ctx context.Context, id sallyport.RunID) ([]sallyport.CacheUse, error) {
+	return list(ctx, s.c, CacheUses, ByRun{id})
+}
+
+func (s caches) DeleteCache(ctx context.Context, id sallyport.CacheID) (sallyport.CacheEntry, error) {
+	return do(ctx, s.c, DeleteCache, ByCache{id})
 }
 
 type audit struct{ c *Client }

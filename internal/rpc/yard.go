@@ -38,6 +38,19 @@ type (
 		Leased
 		Name string `query:"name" required:"true" maxLength:"256"`
 	}
+	FindCacheIn struct {
+		Leased
+		Body sallyport.CacheQuery
+	}
+	GetCacheIn struct {
+		Leased
+		Cache sallyport.CacheID `path:"cache" maxLength:"36"`
+	}
+	PutCacheIn struct {
+		Leased
+		Key     string `query:"key" required:"true" maxLength:"4096"`
+		Version string `query:"version" required:"true" maxLength:"256"`
+	}
 	FinishIn struct {
 		Leased
 		Body sallyport.JobResult
@@ -69,5 +82,8 @@ var (
 	PutArtifact   = Call[NamedIn, sallyport.Artifact]{ID: "put-artifact", Method: http.MethodPut, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Hand in an artifact as a tar of its files"}
 	FetchArtifact = Call[NamedIn, Bytes]{ID: "fetch-artifact", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Fetch an artifact of the same run, described and as a tar of its files", Repeatable: true}
 	RunArtifacts  = Call[Leased, List[sallyport.Artifact]]{ID: "run-artifacts", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifacts", Summary: "List the artifacts of the same run", Repeatable: true}
+	FindCache     = yard[FindCacheIn, sallyport.CacheEntry]("find-cache", "/jobs/{job}/cache", "Find the cache entry that the job may restore")
+	FetchCache    = Call[GetCacheIn, Bytes]{ID: "fetch-cache", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/caches/{cache}", Summary: "Restore a cache entry, described and with its content", Repeatable: true}
+	PutCache      = Call[PutCacheIn, sallyport.CacheEntry]{ID: "put-cache", Method: http.MethodPut, Path: YardPrefix + "/jobs/{job}/cache", Summary: "Save a cache entry"}
 	Finish        = yard[FinishIn, None]("finish", "/jobs/{job}/finish", "Hand in the result of a job")
 )

@@ -40,6 +40,8 @@ func Store(t *testing.T, open func(t *testing.T) sallyport.Store) {
 		{"deployments", testDeployments},
 		{"environments", testEnvironments},
 		{"tokens", testTokens},
+		{"caches", testCaches},
+		{"uses of caches", testCacheUses},
 		{"audit", testAudit},
 		{"audit is gap-free", testAuditGapFree},
 		{"work", testWork},

@@ -46,6 +46,7 @@ type (
 	environments struct{ *tx }
 	audit        struct{ *tx }
 	tokens       struct{ *tx }
+	caches       struct{ *tx }
 )
 
 func (t *tx) Projects() sallyport.ProjectTx         { return projects{t} }
@@ -61,6 +62,7 @@ func (t *tx) Deployments() sallyport.DeploymentTx   { return deployments{t} }
 func (t *tx) Environments() sallyport.EnvironmentTx { return environments{t} }
 func (t *tx) Audit() sallyport.AuditTx              { return audit{t} }
 func (t *tx) Tokens() sallyport.TokenTx             { return tokens{t} }
+func (t *tx) Caches() sallyport.CacheTx             { return caches{t} }
 
 // Touch signals the topic's watchers after the commit. A topic has no line end, and at most 1 KiB.
 func (t *tx) Touch(topic string) {

@@ -55,3 +55,22 @@ wanted := object.get(input.environment, "artifact", "")
 missing contains sprintf("commit %s is not on %s", [input.run.commit, input.project.protected_ref]) if not input.run.on_protected
 
 missing contains sprintf("its trust tier is %q, a deployment needs protected or release", [input.subject.tier]) if not input.subject.tier in {"protected", "release"}
+
+# What a run took from the cache must be trusted as much as what it made of it.
+# The record of the run says what that was, and the signed provenance says it again.
+missing contains sprintf("the run restored cache entry %s, which a run of tier %q saved; the artifact is of tier %q", [c.id, c.tier, input.subject.tier]) if {
+	some c in object.get(input.run, "restored", [])
+	not feeds(c.tier)
+}
+
+missing contains sprintf("the provenance names cache entry %s of tier %q; the artifact is of tier %q", [dep.uri, tier, input.subject.tier]) if {
+	some p in provenance
+	some dep in p.predicate.buildDefinition.resolvedDependencies
+	object.get(dep, "name", "") == "cache"
+	tier := object.get(dep, ["annotations", "tier"], "")
+	not feeds(tier)
+}
+
+feeds(tier) if rank[tier] >= rank[input.subject.tier]
+
+rank := {"untrusted": 0, "member": 1, "protected": 2, "release": 3}

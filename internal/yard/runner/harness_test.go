@@ -127,6 +127,7 @@ type fakeYard struct {
 	log       []byte
 	reports   []sallyport.JobReport
 	artifacts map[string][]byte
+	caches    fakeCaches
 	source    func(depth int) (io.ReadCloser, error)
 	order     sallyport.Order
 	beatErr   error
