@@ -4,6 +4,7 @@ import "time"
 
 // EnvironmentSpec declares where and how a release runs. It is read from
 // .sallyport/deploy.yaml on the protected branch and kept with each deployment.
+// One without an artifact only has rules, for the jobs that name it.
 type EnvironmentSpec struct {
 	Name     string        `json:"name"`
 	Artifact string        `json:"artifact"`          // name of the artifact to deploy
@@ -14,6 +15,10 @@ type EnvironmentSpec struct {
 	Listen   string        `json:"listen,omitempty"` // where the traffic proxy serves it; "" = a free loopback port, kept
 	Health   HealthSpec    `json:"health"`
 	Drain    time.Duration `json:"drain"` // how long old connections may finish
+	// Approval is set when somebody must say yes before a job or a release enters; Refs
+	// are patterns of the refs whose jobs may, none for all.
+	Approval bool     `json:"approval,omitempty"`
+	Refs     []string `json:"refs,omitempty"`
 }
 
 // EnvVar is one environment variable; a list keeps the order of the file.

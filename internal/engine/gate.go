@@ -57,7 +57,7 @@ func (e *Engine) gate(ctx context.Context, w sallyport.Work) error {
 	var judged []judgement
 	for _, spec := range specs {
 		i := slices.IndexFunc(made, func(a sallyport.Artifact) bool { return a.Name == spec.Artifact })
-		if i < 0 || spec.Workflow != r.Workflow {
+		if i < 0 || spec.Artifact == "" || spec.Workflow != r.Workflow {
 			continue
 		}
 		j, err := e.judge(ctx, made[i], spec)
@@ -182,7 +182,7 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 	doc := policy.Evidence{
 		Version: 1, Now: e.now().Format(time.RFC3339),
 		Project:     policy.EvidenceProject{ID: string(p.ID), Name: p.Name, ProtectedRef: p.DefaultRef()},
-		Environment: policy.EvidenceEnvironment{Name: j.spec.Name, Artifact: j.spec.Artifact, Workflow: j.spec.Workflow},
+		Environment: policy.EvidenceEnvironment{Name: j.spec.Name, Artifact: j.spec.Artifact, Workflow: j.spec.Workflow, Approval: j.spec.Approval},
 		Subject:     policy.EvidenceSubject{Name: j.artifact.Name, Digest: string(j.artifact.Digest), Size: j.artifact.Size, Tier: j.artifact.Tier, Content: content},
 		Expected:    policy.EvidenceExpected{Issuer: e.instance.Issuer(), Identity: e.instance.BuildIdentity(p.Name, j.spec.Workflow, p.DefaultRef())},
 		Run: policy.EvidenceRun{ID: string(j.run.ID), Conclusion: string(j.run.Conclusion), Commit: j.run.Commit, Ref: j.run.Ref,
@@ -443,7 +443,7 @@ func (e *Engine) destination(ctx context.Context, id sallyport.ArtifactID, env s
 		return a, sallyport.EnvironmentSpec{}, err
 	}
 	for _, s := range specs {
-		if s.Name == env {
+		if s.Name == env && s.Artifact != "" {
 			return a, s, nil
 		}
 	}

@@ -13,6 +13,10 @@
 //	    listen: 127.0.0.1:8443               # default: a free loopback port, kept
 //	    drain: 10s
 //	    health: {path: /healthz, interval: 250ms, healthy: 3, startup: 30s, watch: 10s, max_errors: 3}
+//	    approval: required                   # default: none
+//	    refs: [main, release/*, refs/tags/v*]  # whose jobs may name it; default: all
+//
+// An environment with nothing but approval and refs is for jobs alone: no release goes there.
 package environment
 
 import (
@@ -43,6 +47,7 @@ const (
 	maxEnv          = 200
 	maxText         = 4096
 	maxDepth        = 8
+	maxRefs         = 50
 )
 
 type document struct {
@@ -58,6 +63,8 @@ type declared struct {
 	Listen   string    `yaml:"listen"`
 	Drain    duration  `yaml:"drain"`
 	Health   health    `yaml:"health"`
+	Approval string    `yaml:"approval"`
+	Refs     []string  `yaml:"refs"`
 }
 
 type health struct {
@@ -233,7 +240,14 @@ func parseOne(nameNode, body *yaml.Node, seen map[string]bool) (sallyport.Enviro
 	if err != nil {
 		return sallyport.EnvironmentSpec{}, err
 	}
+	if why := checkRules(d); why != "" {
+		return sallyport.EnvironmentSpec{}, &place{nameNode, fmt.Sprintf("environment %s: %s", name, why)}
+	}
+	if rulesAlone(body) {
+		return sallyport.EnvironmentSpec{Name: name, Approval: d.Approval != "", Refs: d.Refs}, nil
+	}
 	spec := sallyport.EnvironmentSpec{
+		Approval: d.Approval != "", Refs: d.Refs,
 		Name: name, Artifact: d.Artifact, Workflow: d.Workflow, Command: d.Command, Env: env, Port: d.Port, Listen: d.Listen,
 		Drain: time.Duration(d.Drain),
 		Health: sallyport.HealthSpec{Path: d.Health.Path, Interval: time.Duration(d.Health.Interval), Healthy: d.Health.Healthy,
@@ -243,6 +257,31 @@ func parseOne(nameNode, body *yaml.Node, seen map[string]bool) (sallyport.Enviro
 		return spec, &place{nameNode, fmt.Sprintf("environment %s: %s", name, err)}
 	}
 	return spec, nil
+}
+
+// rulesAlone reports whether a declaration says only who may enter.
+func rulesAlone(body *yaml.Node) bool {
+	for i := 0; i+1 < len(body.Content); i += 2 {
+		if k := body.Content[i].Value; k != "approval" && k != "refs" {
+			return false
+		}
+	}
+	return len(body.Content) > 0
+}
+
+func checkRules(d declared) string {
+	if d.Approval != "" && d.Approval != "required" {
+		return "approval: required is the one value; leave the key out for none"
+	}
+	if len(d.Refs) > maxRefs {
+		return fmt.Sprintf("refs: more than %d patterns", maxRefs)
+	}
+	for _, r := range d.Refs {
+		if _, err := path.Match(r, ""); err != nil || r == "" || len(r) > maxText {
+			return fmt.Sprintf("refs: %.80q is not a pattern such as main, release/* or refs/tags/v*", r)
+		}
+	}
+	return ""
 }
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)

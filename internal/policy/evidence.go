@@ -30,6 +30,7 @@ type EvidenceEnvironment struct {
 	Name     string `json:"name"`
 	Artifact string `json:"artifact"` // the one that is deployed there
 	Workflow string `json:"workflow"` // must have built the artifact
+	Approval bool   `json:"approval,omitempty"`
 }
 
 // EvidenceSubject is the artifact. Content tells whether the kept bytes were

@@ -54,6 +54,7 @@ func TestDefaultGate(t *testing.T) {
 		reason string // part of one of the reasons
 	}{
 		{"all there", func(*Evidence) {}, sallyport.Allow, "provenance by https://ci/builders/standard/v1"},
+		{"approval", func(e *Evidence) { e.Environment.Approval = true }, sallyport.Ask, "asks for an approval"},
 		{"release tier", func(e *Evidence) { e.Subject.Tier = sallyport.TierRelease }, sallyport.Allow, "provenance by"},
 		{"no statement", func(e *Evidence) { e.Statements = []EvidenceStatement{} }, sallyport.Deny, "no provenance for"},
 		{"not verified", func(e *Evidence) { e.Statements[0].Verified = false; e.Statements[0].Problem = "bad signature" }, sallyport.Deny, "bad signature"},

@@ -6,9 +6,15 @@ default allow := false
 
 allow if count(missing) == 0
 
+default ask := false
+
+ask if input.environment.approval == true
+
+asked contains sprintf("environment %s asks for an approval, and approvals are not available yet", [input.environment.name]) if ask
+
 reasons := {m | some m in missing} if count(missing) > 0
 
-reasons := {sprintf("provenance by %s for %s from %s at %s", [p.predicate.runDetails.builder.id, input.subject.digest, input.run.ref, input.run.commit]) | some p in provenance} if count(missing) == 0
+reasons := {sprintf("provenance by %s for %s from %s at %s", [p.predicate.runDetails.builder.id, input.subject.digest, input.run.ref, input.run.commit]) | some p in provenance} | asked if count(missing) == 0
 
 # Provenance that verifies and was signed as this environment's workflow on the protected branch.
 signed contains s if {
