@@ -85,6 +85,7 @@ type Plan struct {
 	Permissions Permissions           `json:"permissions"`
 	Jobs        []PlanJob             `json:"jobs"`              // every job after those it needs
 	Actions     map[string]PlanAction `json:"actions,omitempty"` // by the text after "uses:"
+	Rules       *PlanRules            `json:"rules,omitempty"`   // nil: no environment has any
 	Files       []PlanFile            `json:"files"`             // every file the plan was made from
 	Warnings    []Diagnostic          `json:"warnings,omitempty"`
 	// Only narrows matrices: of a matrix with one of these keys, only the cells with
@@ -169,6 +170,22 @@ type PlanSource struct {
 	Ref        string `json:"ref"`        // as written: a tag, a branch, a commit
 	Commit     string `json:"commit"`     // what the lock resolved it to
 	Digest     Digest `json:"digest"`     // of the tree as the yard gets it
+}
+
+// PlanRules are the rules of environments as the protected branch declared them
+// when the plan was made; jobs that name an environment obey them.
+type PlanRules struct {
+	Commit       string                `json:"commit"` // of the protected branch
+	Environments []PlanEnvironmentRule `json:"environments,omitempty"`
+	// Broken says why the rules cannot be read; no job may enter an environment then.
+	Broken string `json:"broken,omitempty"`
+}
+
+// PlanEnvironmentRule says who may enter an environment.
+type PlanEnvironmentRule struct {
+	Name     string   `json:"name"`
+	Approval bool     `json:"approval,omitempty"` // somebody must say yes
+	Refs     []string `json:"refs,omitempty"`     // patterns of those allowed; none: all
 }
 
 // PlanStrategy is a job's strategy. Cells is the matrix expanded (one JSON

@@ -2,6 +2,7 @@ package sallyport
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -76,9 +77,14 @@ type Run struct {
 
 // Job is one instance of a plan's job: one cell of its matrix.
 type Job struct {
-	ID         JobID             `json:"id"`
-	Run        RunID             `json:"run"`
-	Key        string            `json:"key"`   // the job's id in the workflow
+	ID  JobID `json:"id"`
+	Run RunID `json:"run"`
+	// Parent is the job that called the workflow which this one belongs to; "" for
+	// the run's own workflow.
+	Parent JobID `json:"parent,omitempty"`
+	// Key is the job's id in its workflow, after that of the job which called it
+	// and a slash: "release/build".
+	Key        string            `json:"key"`
 	Index      int               `json:"index"` // cell of the matrix, from 0
 	Name       string            `json:"name"`
 	Matrix     json.RawMessage   `json:"matrix,omitempty"` // the cell's values, a JSON object
@@ -100,13 +106,44 @@ type Job struct {
 	// Lent is set when a secret was handed to an attempt: such a job is not tried again.
 	Lent bool `json:"lent,omitempty"`
 	// Tolerated marks a failure that continue-on-error keeps from failing the run.
-	Tolerated  bool       `json:"tolerated,omitempty"`
-	Group      string     `json:"group,omitempty"`
-	Isolation  *Isolation `json:"isolation,omitempty"`
-	Steps      []Step     `json:"steps,omitempty"`
-	CreatedAt  time.Time  `json:"created_at"`
-	StartedAt  time.Time  `json:"started_at,omitzero"`
-	FinishedAt time.Time  `json:"finished_at,omitzero"`
+	Tolerated bool `json:"tolerated,omitempty"`
+	// Uses is the reusable workflow that the job calls instead of having steps, as
+	// written. Such a job never meets a runner: its status is that of the jobs called.
+	Uses string `json:"uses,omitempty"`
+	// Inputs are what a call hands over, a JSON object; TaintedInputs names those
+	// that were derived from untrusted values.
+	Inputs        json.RawMessage `json:"inputs,omitempty"`
+	TaintedInputs []string        `json:"tainted_inputs,omitempty"`
+	// Group is the job's concurrency group, CallGroup that of the workflow it calls;
+	// both unique per project, "" for none.
+	Group     string `json:"group,omitempty"`
+	CallGroup string `json:"call_group,omitempty"`
+	// ReadyAt is when nothing of its own workflow held the job back any more and it
+	// lined up in its groups; Admitted is set when it has its place in all of them.
+	ReadyAt     time.Time       `json:"ready_at,omitzero"`
+	Admitted    bool            `json:"admitted,omitempty"`
+	Environment *JobEnvironment `json:"environment,omitempty"`
+	Isolation   *Isolation      `json:"isolation,omitempty"`
+	Steps       []Step          `json:"steps,omitempty"`
+	CreatedAt   time.Time       `json:"created_at"`
+	StartedAt   time.Time       `json:"started_at,omitzero"`
+	FinishedAt  time.Time       `json:"finished_at,omitzero"`
+}
+
+// PlanKey is the job's key in the workflow it belongs to.
+func (j Job) PlanKey() string { return j.Key[strings.LastIndexByte(j.Key, '/')+1:] }
+
+// AwaitsApproval reports whether nothing holds the job back any more but the
+// approval of its environment; Cause says so in words.
+func (j Job) AwaitsApproval() bool { return j.Status == StatusWaiting && j.Admitted }
+
+// JobEnvironment is the environment that a job names.
+type JobEnvironment struct {
+	Name string `json:"name"`
+	URL  string `json:"url,omitempty"` // the job's own word, given at its end
+	// Quiet is set by "deployment: false": the job obeys the environment's rules
+	// but is no deployment.
+	Quiet bool `json:"quiet,omitempty"`
 }
 
 // Step is one step of a job as the runner reported it: the job's own word.

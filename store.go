@@ -82,9 +82,14 @@ type RunTx interface {
 type JobTx interface {
 	Insert(Job) error
 	Get(JobID) (Job, error)
-	Save(Job) error             // all but id, run, key, index, created_at
+	Save(Job) error // all but id, run, parent, key, index, steps, isolation, created_at
+	// Report keeps what the runner says of a job: its steps and isolation.
+	Report(JobID, []Step, *Isolation) error
 	ByRun(RunID) ([]Job, error) // by position of insertion
-	// InGroup returns the unfinished jobs of a job-level concurrency group of a project, oldest first.
+	// Outline is ByRun without steps and isolation, which are most of a job's weight.
+	Outline(RunID) ([]Job, error)
+	// InGroup returns the outline of a project's unfinished jobs whose Group or
+	// CallGroup it is, oldest first.
 	InGroup(p ProjectID, group string) ([]Job, error)
 }
 

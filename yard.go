@@ -78,8 +78,9 @@ type Lease struct {
 	Job     Job           `json:"job"`
 	Plan    *Plan         `json:"plan"`
 	Timeout time.Duration `json:"timeout"` // of the whole job
+	Grace   time.Duration `json:"grace"`   // for what still runs after a cancellation
 	// Contexts are the values known before the job starts, by context name
-	// (github, inputs, vars, needs, matrix, strategy), each a JSON object.
+	// (github, inputs, vars, needs, matrix, strategy, and of job where it is defined), each a JSON object.
 	Contexts map[string]json.RawMessage `json:"contexts"`
 	// Tainted are the paths in Contexts of values that came from someone who need not be
 	// trusted, such as {"needs", "build", "outputs", "title"}; what is below them is tainted too.
@@ -101,8 +102,10 @@ type JobResult struct {
 	Cause      string            `json:"cause,omitempty"`
 	Outputs    map[string]string `json:"outputs,omitempty"`
 	// Tainted names the outputs that were derived from untrusted values.
-	Tainted   []string   `json:"tainted,omitempty"`
-	Steps     []Step     `json:"steps"`
-	Isolation *Isolation `json:"isolation,omitempty"`
-	LogEnd    int64      `json:"log_end"`
+	Tainted []string `json:"tainted,omitempty"`
+	// EnvironmentURL is environment.url, evaluated when the steps had ended.
+	EnvironmentURL string     `json:"environment_url,omitempty"`
+	Steps          []Step     `json:"steps"`
+	Isolation      *Isolation `json:"isolation,omitempty"`
+	LogEnd         int64      `json:"log_end"`
 }

@@ -57,7 +57,7 @@ func followRun(ctx context.Context, s sallyport.Services, id sallyport.RunID, fo
 				continue
 			}
 			matched = true
-			if started[j.ID] || j.StartedAt.IsZero() {
+			if started[j.ID] || j.StartedAt.IsZero() || j.Uses != "" {
 				continue
 			}
 			started[j.ID] = true

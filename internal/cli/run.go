@@ -232,32 +232,36 @@ func (v *runView) follow(ctx context.Context, s sallyport.Services, id sallyport
 }
 
 // refuseUnservable cancels a run once nothing is left but jobs that wait for a
-// runner which is not here, and says why of each.
+// runner which is not here, or for an approval that nobody can give, and says why of
+// each. Jobs that still run after a cancellation have their turn.
 func refuseUnservable(ctx context.Context, s sallyport.Services, id sallyport.RunID) map[sallyport.JobID]string {
+	refused := make(map[sallyport.JobID]string)
 	for ctx.Err() == nil {
 		r, jobs, err := s.Runs.Run(ctx, id)
 		if err != nil || r.Status == sallyport.StatusCompleted {
-			return nil
+			break
 		}
-		stuck := make(map[sallyport.JobID]string)
-		canGoOn := false
+		stuck, canGoOn := false, false
 		for _, j := range jobs {
 			switch {
+			case j.Uses != "": // its jobs tell
 			case len(daemon.Unservable([]sallyport.Job{j})) > 0:
-				stuck[j.ID] = fmt.Sprintf("no runner here has the labels %s of job %s", strings.Join(j.Labels, ", "), j.Name)
+				stuck, refused[j.ID] = true, fmt.Sprintf("no runner here has the labels %s of job %s", strings.Join(j.Labels, ", "), j.Name)
+			case j.AwaitsApproval():
+				stuck, refused[j.ID] = true, j.Cause
 			case j.Status == sallyport.StatusQueued || j.Status == sallyport.StatusInProgress || j.Status == sallyport.StatusCollecting:
 				canGoOn = true
 			}
 		}
-		if len(stuck) > 0 && !canGoOn && s.Runs.Cancel(ctx, id) == nil {
-			return stuck
+		if stuck && !canGoOn {
+			_ = s.Runs.Cancel(ctx, id) // again for those that a first one left; a run that has ended meanwhile is none
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
-	return nil
+	return refused
 }
 
 // finish prints the result and returns the exit code.
@@ -285,7 +289,7 @@ type runResult struct {
 }
 
 type jobResult struct {
-	ID         string               `json:"id"` // key in the workflow
+	ID         string               `json:"id"` // key in the workflow; CALLER/KEY in one that is called
 	Name       string               `json:"name"`
 	Workflow   string               `json:"workflow"`
 	Matrix     json.RawMessage      `json:"matrix"`
@@ -305,7 +309,7 @@ type stepResult struct {
 func (v *runView) result() runResult {
 	out := runResult{Type: "run", Conclusion: sallyport.Success, Jobs: []jobResult{}}
 	for _, r := range v.runs {
-		if r.Conclusion != sallyport.Success && out.Conclusion != sallyport.Failure {
+		if r.Conclusion != sallyport.Success && r.Conclusion != sallyport.Skipped && out.Conclusion != sallyport.Failure {
 			out.Conclusion, out.Cause = r.Conclusion, r.Cause
 		}
 		for _, j := range r.Jobs {

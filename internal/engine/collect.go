@@ -43,10 +43,7 @@ func (e *Engine) collect(ctx context.Context, w sallyport.Work) error {
 		if err != nil {
 			return err
 		}
-		if err := c.completeJob(&j, j.Conclusion, j.Cause); err != nil {
-			return err
-		}
-		return e.settle(c, j.Run)
+		return e.jobEnded(c, &j, j.Conclusion, j.Cause)
 	})
 }
 
@@ -57,11 +54,7 @@ func (e *Engine) collectFailed(ctx context.Context, w sallyport.Work, cause erro
 		if err != nil {
 			return err
 		}
-		j.Cause = "its evidence could not be made: " + userText(cause)
-		if err := c.completeJob(&j, sallyport.Failure, j.Cause); err != nil {
-			return err
-		}
-		return e.settle(c, j.Run)
+		return e.jobEnded(c, &j, sallyport.Failure, "its evidence could not be made: "+userText(cause))
 	})
 }
 

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -124,66 +123,4 @@ func withInputs(payload []byte, inputs json.RawMessage) json.RawMessage {
 
 func (e *Engine) runScope(p sallyport.Project, push sallyport.Push, r sallyport.Run, plan *sallyport.Plan) (*workflow.Scope, error) {
 	return workflow.NewScope(e.runContexts(p, push, r, plan))
-}
-
-// needsContext is the needs context of a job: result and outputs of each job it needs.
-func needsContext(j *sallyport.PlanJob, cells map[string][]*sallyport.Job) json.RawMessage {
-	needs := make(map[string]any, len(j.Needs))
-	for _, key := range j.Needs {
-		outputs := map[string]string{}
-		for _, cell := range cells[key] {
-			for k, v := range cell.Outputs {
-				if v != "" || outputs[k] == "" {
-					outputs[k] = v
-				}
-			}
-		}
-		needs[key] = map[string]any{"result": string(result(cells[key])), "outputs": outputs}
-	}
-	return mustJSON(needs)
-}
-
-// taintedNeeds are the paths of the outputs in the needs context that were
-// derived from untrusted values.
-func taintedNeeds(j *sallyport.PlanJob, cells map[string][]*sallyport.Job) [][]string {
-	var out [][]string
-	for _, key := range j.Needs {
-		var names []string
-		for _, cell := range cells[key] {
-			names = append(names, cell.Tainted...)
-		}
-		slices.Sort(names)
-		for _, name := range slices.Compact(names) {
-			out = append(out, []string{"needs", key, "outputs", name})
-		}
-	}
-	return out
-}
-
-// result is what a job's cells amount to. A tolerated failure counts as success.
-func result(cells []*sallyport.Job) sallyport.Conclusion {
-	out := sallyport.Skipped
-	for _, c := range cells {
-		got := c.Conclusion
-		if got == sallyport.Failure && c.Tolerated {
-			got = sallyport.Success
-		}
-		if severity(got) > severity(out) {
-			out = got
-		}
-	}
-	return out
-}
-
-func severity(c sallyport.Conclusion) int {
-	switch c {
-	case sallyport.Failure:
-		return 3
-	case sallyport.Cancelled:
-		return 2
-	case sallyport.Success:
-		return 1
-	default:
-		return 0
-	}
 }

@@ -2,145 +2,246 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
 )
 
-// Concurrency groups: of runs, by the workflow's setting, and of jobs. At most
-// one member of a group is in progress and one waits; the newest waiter stays.
+// Concurrency groups. Runs, jobs and calls of a project share one space of names, in
+// which case does not matter. One member of a group is on its way; the others
+// line up: with the default queue the newest alone, which drops the one before it,
+// with queue: max up to maxPending of them, in the order in which they came.
 
-// enterGroup places a new run in the workflow's concurrency group: it waits
-// while another one is in progress, and replaces the one that waited before.
-func (e *Engine) enterGroup(c *change, scope *workflow.Scope, r *sallyport.Run, plan *sallyport.Plan) error {
-	if plan.Concurrency == nil {
-		return nil
-	}
-	group, cancel, err := scope.Concurrency(plan.Concurrency)
-	if err != nil {
-		return err
-	}
-	r.Group, r.CancelInProgress = strings.ToLower(clip(group, maxSummary)), cancel
-	if r.Group == "" {
-		return nil
-	}
-	others, err := c.Runs().InGroup(r.Project, r.Group)
-	if err != nil {
-		return err
-	}
-	why := fmt.Sprintf("run #%d of concurrency group %s came after it", r.Number, r.Group)
-	for _, o := range others {
-		waiting := o.Status == sallyport.StatusWaiting && plan.Concurrency.Queue != "max"
-		if !waiting && !cancel {
-			r.Status = sallyport.StatusWaiting
-			continue
-		}
-		if err := e.cancelRun(c, o.ID, why); err != nil {
-			return err
-		}
-		after, err := c.Runs().Get(o.ID)
-		if err != nil {
-			return err
-		}
-		if after.Status != sallyport.StatusCompleted {
-			r.Status = sallyport.StatusWaiting
-		}
-	}
-	return nil
+// maxPending is GitHub's bound of a group with queue: max.
+const maxPending = 100
+
+func groupName(s string) string { return strings.ToLower(clip(s, maxSummary)) }
+
+// member is a run, or a job of one, in a concurrency group.
+type member struct {
+	run   sallyport.RunID
+	job   sallyport.JobID // "" of the run itself
+	name  string
+	since time.Time
+	holds bool // is on its way; else it lines up
 }
 
-// leaveGroup starts the oldest run that waited for this one.
-func (s *settlement) leaveGroup() error {
-	if s.run.Group == "" {
-		return nil
+// members returns a group's members in the order in which they came.
+func (c *change) members(p sallyport.ProjectID, group string) ([]member, error) {
+	runs, err := c.Runs().InGroup(p, group)
+	if err != nil {
+		return nil, err
 	}
-	others, err := s.c.Runs().InGroup(s.p.ID, s.run.Group)
-	if err != nil || len(others) == 0 {
-		return err
+	jobs, err := c.Jobs().InGroup(p, group)
+	if err != nil {
+		return nil, err
 	}
-	for _, o := range others {
-		if o.Status != sallyport.StatusWaiting {
-			return nil // one is in progress
+	var out []member
+	for _, r := range runs {
+		out = append(out, member{run: r.ID, name: fmt.Sprintf("run #%d", r.Number), since: r.CreatedAt, holds: r.Status != sallyport.StatusWaiting})
+	}
+	for _, j := range jobs {
+		if !j.ReadyAt.IsZero() {
+			out = append(out, member{run: j.Run, job: j.ID, name: "job " + j.Name, since: j.ReadyAt, holds: j.Admitted})
 		}
 	}
-	next := others[0]
-	next.Status = sallyport.StatusQueued
-	if err := s.c.Runs().Save(next); err != nil {
-		return err
-	}
-	s.others = append(s.others, next.ID)
-	return s.c.record("run.released", "run/"+string(next.ID), map[string]string{"group": next.Group})
+	slices.SortStableFunc(out, func(a, b member) int { return a.since.Compare(b.since) })
+	return out, nil
 }
 
-// enterJobGroup makes room in a job's concurrency group: the newest waiting
-// job stays, the one in progress goes on unless it is to be cancelled.
-func (s *settlement) enterJobGroup(job *sallyport.Job, cancelInProgress bool) error {
-	others, err := s.c.Jobs().InGroup(s.p.ID, job.Group)
+// enter makes room in a group for self, who is new in it: it cancels who must give way.
+// It returns why self may not even line up, "" if it may.
+func (s *settlement) enter(group string, self member, set *sallyport.PlanConcurrency, cancelInProgress bool) (string, error) {
+	members, err := s.c.members(s.p.ID, group)
 	if err != nil {
-		return err
+		return "", err
 	}
-	why := "another job of concurrency group " + job.Group + " came after it"
-	for _, o := range others {
-		if o.ID == job.ID || !o.Expanded {
+	pending := 0
+	why := fmt.Sprintf("%s of concurrency group %s came after it", self.name, group)
+	for _, m := range members {
+		if m.run == self.run && m.job == self.job {
 			continue
 		}
-		switch {
-		case o.Status == sallyport.StatusWaiting:
-			if err := s.cancelOther(o, why); err != nil {
-				return err
-			}
-		case cancelInProgress:
-			if err := s.cancelOther(o, why); err != nil {
-				return err
+		if !m.holds {
+			pending++
+		}
+		if m.holds && cancelInProgress || !m.holds && set.Queue != "max" {
+			if err := s.giveWay(m, why); err != nil {
+				return "", err
 			}
 		}
 	}
-	return nil
+	if set.Queue == "max" && pending >= maxPending {
+		return fmt.Sprintf("%d wait in concurrency group %s already, and there is no place for more", pending, group), nil
+	}
+	return "", nil
 }
 
-func (s *settlement) groupFree(j *sallyport.Job) (bool, error) {
-	if j.Group == "" {
+// giveWay cancels a member of a group, of this run or another.
+func (s *settlement) giveWay(m member, why string) error {
+	if m.run != s.run.ID {
+		s.others = append(s.others, m.run)
+	}
+	if m.job == "" {
+		return s.c.markCancelled(m.run, why)
+	}
+	if j := s.jobs[m.job]; j != nil {
+		s.others = append(s.others, m.run) // what was settled before may go on
+		return s.cancelJob(j, why)
+	}
+	j, err := s.c.Jobs().Get(m.job)
+	if err != nil {
+		return err
+	}
+	return s.cancelJob(&j, why)
+}
+
+// first reports whether self may go on its way: nobody else is, and nobody came before it.
+func (s *settlement) first(group string, self member) (bool, error) {
+	if group == "" {
 		return true, nil
 	}
-	others, err := s.c.Jobs().InGroup(s.p.ID, j.Group)
+	members, err := s.c.members(s.p.ID, group)
 	if err != nil {
 		return false, err
 	}
-	for _, o := range others {
-		if o.ID != j.ID && o.Status != sallyport.StatusWaiting && o.Status != sallyport.StatusCompleted {
+	before := true
+	for _, m := range members {
+		if m.run == self.run && m.job == self.job {
+			before = false
+			continue
+		}
+		if m.holds || before {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
-// leaveJobGroup lets the runs go on whose jobs waited for this one.
-func (s *settlement) leaveJobGroup(j *sallyport.Job) error {
-	if j.Group == "" {
+// left sets in motion those who line up in a group that somebody left.
+func (s *settlement) left(group string) error {
+	if group == "" {
 		return nil
 	}
-	others, err := s.c.Jobs().InGroup(s.p.ID, j.Group)
+	members, err := s.c.members(s.p.ID, group)
 	if err != nil {
 		return err
 	}
-	for _, o := range others {
-		s.others = append(s.others, o.Run)
+	for _, m := range members {
+		if !m.holds {
+			s.others = append(s.others, m.run)
+		}
 	}
 	return nil
 }
 
-// cancelOther cancels a job, of this run or another.
-func (s *settlement) cancelOther(o sallyport.Job, why string) error {
-	target := &o
-	if o.Run == s.run.ID {
-		for _, c := range s.cells[o.Key] {
-			if c.ID == o.ID {
-				target = c
-			}
-		}
-	} else {
-		s.others = append(s.others, o.Run)
+func (s *settlement) leftBy(j *sallyport.Job) error {
+	if j.ReadyAt.IsZero() {
+		return nil
 	}
-	return s.cancelJob(target, why)
+	if err := s.left(j.Group); err != nil {
+		return err
+	}
+	return s.left(j.CallGroup)
+}
+
+// enterRun places a new run in its workflow's concurrency group.
+func (s *settlement) enterRun(cancelInProgress bool) error {
+	refused, err := s.enter(s.run.Group, s.self(), s.plan.Concurrency, cancelInProgress)
+	if err != nil || refused == "" {
+		return err
+	}
+	s.run.Cancel = refused
+	return s.c.Runs().Save(s.run)
+}
+
+func (s *settlement) self() member {
+	return member{run: s.run.ID, name: fmt.Sprintf("run #%d", s.run.Number)}
+}
+
+// admitRun lets a run that waited for its group begin, when its turn has come.
+func (s *settlement) admitRun() (bool, error) {
+	free, err := s.first(s.run.Group, s.self())
+	if err != nil || !free {
+		return false, err
+	}
+	s.run.Status = sallyport.StatusQueued
+	if err := s.c.Runs().Save(s.run); err != nil {
+		return false, err
+	}
+	return true, s.c.record("run.released", "run/"+string(s.run.ID), map[string]string{"group": s.run.Group})
+}
+
+// enterGroups places a ready cell in its own concurrency group and in that of
+// the workflow it calls.
+func (f *frame) enterGroups(j *sallyport.PlanJob, job *sallyport.Job, cell workflow.Cell) error {
+	job.Group = groupName(cell.Group)
+	self := member{run: job.Run, job: job.ID, name: "job " + job.Name}
+	enter := func(group string, set *sallyport.PlanConcurrency, cancelInProgress bool) (string, error) {
+		if group == "" {
+			return "", nil
+		}
+		if part := f.partOf(group); part != "" {
+			return fmt.Sprintf("it would wait for itself: concurrency group %s is that of %s, which it is part of", group, part), nil
+		}
+		return f.s.enter(group, self, set, cancelInProgress)
+	}
+	refused, err := enter(job.Group, j.Concurrency, cell.CancelInProgress)
+	if err == nil && refused == "" && job.CallGroup != "" {
+		if job.CallGroup == job.Group {
+			refused = fmt.Sprintf("it would wait for itself: concurrency group %s is its own and that of the workflow it calls", job.Group)
+		} else {
+			refused, err = f.enterCallGroup(j, job, enter)
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case refused != "":
+		return f.s.complete(job, sallyport.Cancelled, refused)
+	case job.Group != "" || job.CallGroup != "":
+		job.Cause = "waits for its turn in concurrency group " + strings.Join(slices.DeleteFunc([]string{job.Group, job.CallGroup}, func(g string) bool { return g == "" }), " and ")
+	}
+	return f.s.c.Jobs().Save(*job)
+}
+
+func (f *frame) enterCallGroup(j *sallyport.PlanJob, job *sallyport.Job, enter func(string, *sallyport.PlanConcurrency, bool) (string, error)) (string, error) {
+	g, err := f.callee(j, job)
+	if err != nil {
+		return "", err
+	}
+	_, cancel, err := g.base.Concurrency(j.Call.Concurrency)
+	if err != nil {
+		return "", err
+	}
+	return enter(job.CallGroup, j.Call.Concurrency, cancel)
+}
+
+// partOf names what the frame's jobs are part of and holds the group; "" for nothing.
+// To wait for it would be to wait for ever.
+func (f *frame) partOf(group string) string {
+	if f.caller == nil {
+		if f.s.run.Group == group {
+			return "the workflow"
+		}
+		return ""
+	}
+	if f.caller.Group == group || f.caller.CallGroup == group {
+		return "job " + f.caller.Name
+	}
+	return f.above.partOf(group)
+}
+
+// free reports whether a ready cell may go on its way in all its groups, so that none is
+// held while another is waited for.
+func (s *settlement) free(j *sallyport.Job) (bool, error) {
+	self := member{run: j.Run, job: j.ID}
+	ok, err := s.first(j.Group, self)
+	if err != nil || !ok {
+		return false, err
+	}
+	return s.first(j.CallGroup, self)
 }

@@ -106,6 +106,10 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 			return nil, err
 		}
 	}
+	rules, err := e.rules(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	skip, err := e.skipMark(ctx, push, sel)
 	if err != nil {
 		return nil, err
@@ -123,6 +127,7 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 		}
 		made := compile(file, src, in, sel)
 		if made.Plan != nil {
+			made.Plan.Rules = rules
 			lint.add(made.Plan, src)
 		}
 		out = append(out, made)
@@ -362,8 +367,12 @@ func (e *Engine) startRun(c *change, p sallyport.Project, push sallyport.Push, p
 			r.Title = clip(text, maxSummary)
 		}
 	}
-	if err := e.enterGroup(c, scope, &r, pl.Plan); err != nil {
+	group, cancel, err := scope.Concurrency(pl.Plan.Concurrency)
+	if err != nil {
 		return r, err
+	}
+	if r.Group, r.CancelInProgress = groupName(group), cancel; r.Group != "" {
+		r.Status = sallyport.StatusWaiting
 	}
 	if err := c.Runs().Insert(r, encoded); err != nil {
 		return r, err
@@ -374,23 +383,23 @@ func (e *Engine) startRun(c *change, p sallyport.Project, push sallyport.Push, p
 	}); err != nil {
 		return r, err
 	}
-	for _, j := range pl.Plan.Jobs {
-		job := sallyport.Job{
-			ID: newID[sallyport.JobID](c), Run: r.ID, Key: j.Key, Name: j.Key, Needs: j.Needs,
-			Status: sallyport.StatusWaiting, CreatedAt: c.now,
-		}
-		if !j.Name.IsZero() && !strings.Contains(j.Name.Text, "${{") {
-			job.Name = j.Name.Text
-		}
-		if err := c.Jobs().Insert(job); err != nil {
+	s, err := e.loadSettlement(c, r.ID)
+	if err != nil {
+		return r, err
+	}
+	f, err := s.root()
+	if err != nil {
+		return r, err
+	}
+	if err := f.rows(); err != nil {
+		return r, err
+	}
+	if r.Group != "" {
+		if err := s.enterRun(cancel); err != nil {
 			return r, err
 		}
 	}
-	if r.Status == sallyport.StatusWaiting {
-		return r, nil
-	}
-	err = e.settle(c, r.ID)
-	if err != nil {
+	if err := e.settleFrom(s); err != nil {
 		return r, err
 	}
 	return c.Runs().Get(r.ID)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
@@ -85,23 +86,32 @@ func (s runs) Run(ctx context.Context, id sallyport.RunID) (sallyport.Run, []sal
 		jobs, err = tx.Jobs().ByRun(id)
 		return err
 	})
-	return r, groupByKey(jobs), err
+	return r, inOrder(jobs), err
 }
 
-// groupByKey puts the cells of a job together, keys in order of first appearance.
-func groupByKey(jobs []sallyport.Job) []sallyport.Job {
-	var keys []string
-	byKey := make(map[string][]sallyport.Job)
+// inOrder puts the cells of a job together, and below each cell that calls a
+// workflow the jobs of that; keys in order of first appearance.
+func inOrder(jobs []sallyport.Job) []sallyport.Job {
+	below := make(map[sallyport.JobID][]sallyport.Job)
 	for _, j := range jobs {
-		if byKey[j.Key] == nil {
-			keys = append(keys, j.Key)
-		}
-		byKey[j.Key] = append(byKey[j.Key], j)
+		below[j.Parent] = append(below[j.Parent], j)
 	}
 	out := make([]sallyport.Job, 0, len(jobs))
-	for _, k := range keys {
-		out = append(out, byKey[k]...)
+	var walk func(parent sallyport.JobID)
+	walk = func(parent sallyport.JobID) {
+		first := make(map[string]int)
+		for i, j := range below[parent] {
+			if _, ok := first[j.Key]; !ok {
+				first[j.Key] = i
+			}
+		}
+		slices.SortStableFunc(below[parent], func(a, b sallyport.Job) int { return first[a.Key] - first[b.Key] })
+		for _, j := range below[parent] {
+			out = append(out, j)
+			walk(j.ID)
+		}
 	}
+	walk("")
 	return out
 }
 
@@ -195,6 +205,9 @@ func (s runs) Cancel(ctx context.Context, id sallyport.RunID) error {
 		}
 		if r.Status == sallyport.StatusCompleted {
 			return sallyport.Errorf(sallyport.CodeConflict, "run #%d is completed", r.Number)
+		}
+		if r.Cancel != "" {
+			return s.e.forceCancel(c, id, "stopped by "+who.Name)
 		}
 		return s.e.cancelRun(c, id, "cancelled by "+who.Name)
 	})

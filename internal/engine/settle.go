@@ -3,25 +3,27 @@ package engine
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/sallyport-ci/sallyport"
-	"github.com/sallyport-ci/sallyport/internal/workflow"
 )
 
 // settlement is the thinking about one run inside one transaction: which jobs
 // are set free, which are skipped, whether the run is over. It is called after
 // every change of a job or of the run's Cancel, and is idempotent: what is
-// settled stays.
+// settled stays. The run's workflow and those it calls are frames (frame.go),
+// settled in the same way, each inside the job that calls it.
 type settlement struct {
-	c     *change
-	e     *Engine
-	p     sallyport.Project
-	push  sallyport.Push
-	run   sallyport.Run
-	plan  *sallyport.Plan
-	cells map[string][]*sallyport.Job // by key, in order of index
-	// others are runs that may go on because a job of this one let go of a group.
+	c      *change
+	e      *Engine
+	p      sallyport.Project
+	push   sallyport.Push
+	run    sallyport.Run
+	plan   *sallyport.Plan
+	jobs   map[sallyport.JobID]*sallyport.Job
+	below  map[sallyport.JobID][]*sallyport.Job // the jobs of a called workflow, by the cell that calls it; "": the run's own
+	frames map[sallyport.JobID]*frame           // by the same
+	// others are runs that may go on because this one let go of a group, or must
+	// stop because it needs one.
 	others []sallyport.RunID
 }
 
@@ -35,18 +37,20 @@ func (e *Engine) settle(c *change, id sallyport.RunID) error {
 	return e.settleFrom(s)
 }
 
+// maxSettled bounds how many runs one change can set in motion: each settles
+// once for each thing that lets it go on.
+const maxSettled = 1000
+
 // settleFrom is settle for a run that is loaded.
 func (e *Engine) settleFrom(s *settlement) error {
 	var todo []sallyport.RunID
-	for n := 0; n < 1000; n++ {
-		if s.run.Status != sallyport.StatusCompleted && (s.run.Status != sallyport.StatusWaiting || s.run.Cancel != "") {
-			if err := s.settle(); err != nil {
-				return err
-			}
-			for _, o := range s.others {
-				if !slices.Contains(todo, o) {
-					todo = append(todo, o)
-				}
+	for range maxSettled {
+		if err := s.settle(); err != nil {
+			return err
+		}
+		for _, o := range s.others {
+			if !slices.Contains(todo, o) {
+				todo = append(todo, o)
 			}
 		}
 		if len(todo) == 0 {
@@ -62,7 +66,8 @@ func (e *Engine) settleFrom(s *settlement) error {
 }
 
 func (e *Engine) loadSettlement(c *change, id sallyport.RunID) (*settlement, error) {
-	s := &settlement{c: c, e: e, cells: make(map[string][]*sallyport.Job)}
+	s := &settlement{c: c, e: e, jobs: make(map[sallyport.JobID]*sallyport.Job),
+		below: make(map[sallyport.JobID][]*sallyport.Job), frames: make(map[sallyport.JobID]*frame)}
 	var err error
 	if s.run, err = c.Runs().Get(id); err != nil {
 		return nil, err
@@ -80,320 +85,79 @@ func (e *Engine) loadSettlement(c *change, id sallyport.RunID) (*settlement, err
 	if s.plan, err = decodePlan(encoded); err != nil {
 		return nil, err
 	}
-	jobs, err := c.Jobs().ByRun(id)
+	jobs, err := c.Jobs().Outline(id)
 	if err != nil {
 		return nil, err
 	}
 	for i := range jobs {
-		s.cells[jobs[i].Key] = append(s.cells[jobs[i].Key], &jobs[i])
+		s.keep(&jobs[i])
 	}
 	return s, nil
 }
 
+// keep makes a job known to the settlement, before its frame is opened.
+func (s *settlement) keep(j *sallyport.Job) {
+	s.jobs[j.ID] = j
+	s.below[j.Parent] = append(s.below[j.Parent], j)
+}
+
 func (s *settlement) settle() error {
-	for i := range s.plan.Jobs { // needs stand before their users
-		j := &s.plan.Jobs[i]
-		if err := s.expand(j); err != nil {
-			return err
-		}
-		if err := s.failFast(j); err != nil {
-			return err
-		}
-		if err := s.release(j); err != nil {
-			return err
-		}
-	}
-	return s.conclude()
-}
-
-func done(cells []*sallyport.Job) bool {
-	for _, c := range cells {
-		if c.Status != sallyport.StatusCompleted {
-			return false
-		}
-	}
-	return true
-}
-
-// status is what the status functions see in a job: success means that every
-// job it depends on, however far, succeeded; failure that one of them failed.
-func (s *settlement) status(j *sallyport.PlanJob) workflow.Status {
-	st := workflow.Status{Success: s.run.Cancel == "", Cancelled: s.run.Cancel != ""}
-	seen := make(map[string]bool)
-	todo := slices.Clone(j.Needs)
-	for len(todo) > 0 {
-		key := todo[0]
-		todo = todo[1:]
-		if seen[key] {
-			continue
-		}
-		seen[key] = true
-		switch result(s.cells[key]) {
-		case sallyport.Success:
-		case sallyport.Failure:
-			st.Success, st.Failure = false, true
-		default:
-			st.Success = false
-		}
-		if need := s.plan.Job(key); need != nil {
-			todo = append(todo, need.Needs...)
-		}
-	}
-	return st
-}
-
-func (s *settlement) scope(j *sallyport.PlanJob) (*workflow.Scope, error) {
-	contexts := s.e.runContexts(s.p, s.push, s.run, s.plan)
-	contexts["needs"] = needsContext(j, s.cells)
-	scope, err := workflow.NewScope(contexts)
-	if err != nil {
-		return nil, err
-	}
-	for _, path := range taintedNeeds(j, s.cells) {
-		scope.Taint(path...)
-	}
-	scope.SetStatus(s.status(j))
-	return scope, nil
-}
-
-// expand evaluates a job whose needs are complete: it is skipped, or its cells become jobs.
-func (s *settlement) expand(j *sallyport.PlanJob) error {
-	cells := s.cells[j.Key]
-	if len(cells) != 1 || cells[0].Expanded || cells[0].Status == sallyport.StatusCompleted {
-		return nil
-	}
-	for _, need := range j.Needs {
-		if !done(s.cells[need]) {
-			return nil
-		}
-	}
-	first := cells[0]
-	scope, err := s.scope(j)
-	if err != nil {
-		return err
-	}
-	x, err := workflow.Expand(s.plan, j, scope)
 	switch {
-	case err != nil:
-		return s.complete(first, sallyport.Failure, clip(err.Error(), 1000))
-	case !x.Run && s.run.Cancel != "":
-		return s.complete(first, sallyport.Cancelled, s.run.Cancel)
-	case !x.Run:
-		return s.complete(first, sallyport.Skipped, "its condition was false")
-	case len(x.Cells) == 0:
-		return s.complete(first, sallyport.Skipped, "its matrix has no cells")
-	}
-	for i, cell := range x.Cells {
-		job := first
-		if i > 0 {
-			job = &sallyport.Job{ID: newID[sallyport.JobID](s.c), Run: s.run.ID, Key: j.Key, Index: cell.Index,
-				Needs: j.Needs, Status: sallyport.StatusWaiting, CreatedAt: s.c.now}
-		}
-		job.Name, job.Matrix, job.Labels, job.Tolerated = cell.Name, cell.Matrix, cell.Labels, cell.Tolerated
-		job.Group, job.Expanded = strings.ToLower(cell.Group), true
-		if i > 0 {
-			if err := s.c.Jobs().Insert(*job); err != nil {
-				return err
-			}
-			s.cells[j.Key] = append(s.cells[j.Key], job)
-		} else if err := s.c.Jobs().Save(*job); err != nil {
+	case s.run.Status == sallyport.StatusCompleted:
+		return nil
+	case s.run.Status == sallyport.StatusWaiting && s.run.Cancel != "":
+		if err := s.abandon(s.run.Cancel); err != nil { // it never began, so that nothing of it must be tidied up
 			return err
 		}
-		if job.Group != "" {
-			if err := s.enterJobGroup(job, cell.CancelInProgress); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// cancelJob ends a job that no runner has, and asks the runner of one that is in progress.
-func (s *settlement) cancelJob(j *sallyport.Job, why string) error {
-	switch j.Status {
-	case sallyport.StatusWaiting, sallyport.StatusQueued:
-		return s.complete(j, sallyport.Cancelled, why)
-	case sallyport.StatusInProgress:
-		if j.Cancel != "" {
-			return nil
-		}
-		j.Cancel = why
-		if err := s.c.Jobs().Save(*j); err != nil {
+	case s.run.Status == sallyport.StatusWaiting:
+		if free, err := s.admitRun(); err != nil || !free {
 			return err
 		}
-		s.c.Touch(topicRun(j.Run))
-		return s.c.record("job.cancelling", "job/"+string(j.ID), map[string]string{"why": why})
-	default:
-		return nil
 	}
-}
-
-// failFast cancels the other cells of a matrix in which one failed.
-func (s *settlement) failFast(j *sallyport.PlanJob) error {
-	cells := s.cells[j.Key]
-	if len(cells) < 2 || done(cells) {
-		return nil
-	}
-	failed := slices.ContainsFunc(cells, func(c *sallyport.Job) bool {
-		return c.Conclusion == sallyport.Failure && !c.Tolerated
-	})
-	if !failed {
-		return nil
-	}
-	scope, err := s.scope(j)
+	f, err := s.root()
 	if err != nil {
 		return err
 	}
-	if on, err := scope.Bool(j.Strategy.FailFast, true); err != nil || !on {
-		return nil // an expression that fails now was refused when the job was expanded
+	if err := f.settle(); err != nil {
+		return err
 	}
-	for _, c := range cells {
-		if err := s.cancelJob(c, "another cell of its matrix failed (fail-fast)"); err != nil {
+	return s.conclude(f)
+}
+
+// abandon ends every job that no runner has and asks the runners of the others,
+// whatever the jobs' conditions say.
+func (s *settlement) abandon(why string) error {
+	for _, j := range s.jobs {
+		if err := s.cancelJob(j, why); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// release queues the expanded jobs that max-parallel and their concurrency group allow.
-func (s *settlement) release(j *sallyport.PlanJob) error {
-	cells := s.cells[j.Key]
-	if len(cells) == 0 || !cells[0].Expanded {
-		return nil
-	}
-	if s.run.Cancel != "" {
-		return s.releaseCancelled(j)
-	}
-	limit, active := len(cells), 0
-	if !j.Strategy.MaxParallel.IsZero() {
-		scope, err := s.scope(j)
-		if err != nil {
-			return err
-		}
-		if n, err := scope.Number(j.Strategy.MaxParallel, float64(limit)); err == nil && n >= 1 {
-			limit = int(min(n, float64(limit)))
-		}
-	}
-	for _, c := range cells {
-		if c.Status == sallyport.StatusQueued || c.Status == sallyport.StatusInProgress {
-			active++
-		}
-	}
-	for _, c := range cells {
-		if c.Status != sallyport.StatusWaiting || active >= limit {
-			continue
-		}
-		free, err := s.groupFree(c)
-		if err != nil {
-			return err
-		}
-		if !free {
-			continue
-		}
-		active++
-		if err := s.queue(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// releaseCancelled deals with a cancelled run: jobs whose condition said that
-// they run nevertheless (always(), cancelled()) are queued, cells that were
-// expanded before the cancellation end.
-func (s *settlement) releaseCancelled(j *sallyport.PlanJob) error {
-	for _, c := range s.cells[j.Key] {
-		if c.Status != sallyport.StatusWaiting {
-			continue
-		}
-		scope, err := s.scope(j)
-		if err != nil {
-			return err
-		}
-		if run, err := scope.Condition(j.If); err == nil && run {
-			if err := s.queue(c); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := s.complete(c, sallyport.Cancelled, s.run.Cancel); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *settlement) queue(j *sallyport.Job) error {
-	if err := transit(&j.Status, sallyport.StatusQueued); err != nil {
-		return err
-	}
-	if err := s.c.Jobs().Save(*j); err != nil {
-		return err
-	}
-	if err := s.c.record("job.queued", "job/"+string(j.ID), map[string]any{"run": s.run.ID, "name": j.Key, "labels": j.Labels}); err != nil {
-		return err
-	}
-	return s.c.enqueue(sallyport.QueueRunner, string(j.ID), j.Labels, s.c.now, maxJobAttempts)
-}
-
-// complete ends a job that is not with a runner.
-func (s *settlement) complete(j *sallyport.Job, how sallyport.Conclusion, why string) error {
-	if err := s.c.Work().Drop(sallyport.QueueRunner, string(j.ID)); err != nil {
-		return err
-	}
-	if err := s.c.completeJob(j, how, why); err != nil {
-		return err
-	}
-	return s.leaveJobGroup(j)
-}
-
-func (c *change) completeJob(j *sallyport.Job, how sallyport.Conclusion, why string) error {
-	if err := transit(&j.Status, sallyport.StatusCompleted); err != nil {
-		return err
-	}
-	j.Conclusion, j.FinishedAt = how, c.now
-	if why != "" && j.Cause == "" && how != sallyport.Success {
-		j.Cause = why
-	}
-	if err := c.Jobs().Save(*j); err != nil {
-		return err
-	}
-	c.Touch(topicRun(j.Run))
-	c.Touch(topicLog(j.ID))
-	return c.record("job.completed", "job/"+string(j.ID), map[string]any{"run": j.Run, "name": j.Key, "conclusion": how, "attempt": j.Attempt})
 }
 
 // conclude completes the run when all its jobs are, and else keeps its status true.
-func (s *settlement) conclude() error {
-	var all []*sallyport.Job
-	started := false
-	for _, j := range s.plan.Jobs {
-		all = append(all, s.cells[j.Key]...)
-	}
-	for _, j := range all {
-		started = started || !j.StartedAt.IsZero()
-		if j.Group != "" && j.Status == sallyport.StatusCompleted {
-			if err := s.leaveJobGroup(j); err != nil {
-				return err
-			}
-		}
-	}
+func (s *settlement) conclude(f *frame) error {
+	all := f.all()
 	s.c.Touch(topicRun(s.run.ID))
 	if !done(all) {
+		started := slices.ContainsFunc(all, func(j *sallyport.Job) bool { return !j.StartedAt.IsZero() })
 		if started && s.run.Status.CanBecome(sallyport.StatusInProgress) {
 			s.run.Status, s.run.StartedAt = sallyport.StatusInProgress, s.c.now
 			return s.c.Runs().Save(s.run)
 		}
 		return nil
 	}
-	how, why := conclusion(s.run, all)
+	how, why := conclusion(all)
+	if s.run.Cancel != "" && how != sallyport.Failure {
+		how, why = sallyport.Cancelled, s.run.Cancel
+	}
 	if err := s.c.completeRun(&s.run, how, why); err != nil {
 		return err
 	}
 	if err := s.e.afterRun(s.c, s.p, s.run); err != nil {
 		return err
 	}
-	return s.leaveGroup()
+	return s.left(s.run.Group)
 }
 
 func (c *change) completeRun(r *sallyport.Run, how sallyport.Conclusion, why string) error {
@@ -411,23 +175,22 @@ func (c *change) completeRun(r *sallyport.Run, how sallyport.Conclusion, why str
 	return c.record("run.completed", "run/"+string(r.ID), map[string]any{"number": r.Number, "conclusion": how})
 }
 
-// conclusion of a run whose jobs are all completed, and the cause of one that did not succeed.
-func conclusion(r sallyport.Run, jobs []*sallyport.Job) (sallyport.Conclusion, string) {
-	how, why := sallyport.Success, ""
+// conclusion of a workflow whose jobs are all completed, and the cause of one
+// that did not succeed. One whose jobs were all skipped is skipped.
+func conclusion(jobs []*sallyport.Job) (sallyport.Conclusion, string) {
+	how := result(jobs)
 	for _, j := range jobs {
+		if j.Conclusion != how || how == sallyport.Failure && j.Tolerated {
+			continue
+		}
 		switch {
-		case j.Conclusion == sallyport.Failure && !j.Tolerated:
-			if how != sallyport.Failure {
-				how, why = sallyport.Failure, clip(fmt.Sprintf("job %s failed: %s", j.Name, orUnknown(j.Cause)), 1000)
-			}
-		case j.Conclusion == sallyport.Cancelled && how == sallyport.Success:
-			how, why = sallyport.Cancelled, orUnknown(j.Cause)
+		case how == sallyport.Cancelled, how == sallyport.Failure && j.Uses != "" && j.Cause != "": // it names the job itself
+			return how, orUnknown(j.Cause)
+		case how == sallyport.Failure:
+			return how, clip(fmt.Sprintf("job %s failed: %s", j.Name, orUnknown(j.Cause)), 1000)
 		}
 	}
-	if r.Cancel != "" && how != sallyport.Failure {
-		return sallyport.Cancelled, r.Cancel
-	}
-	return how, why
+	return how, ""
 }
 
 func orUnknown(s string) string {
@@ -437,36 +200,41 @@ func orUnknown(s string) string {
 	return s
 }
 
-// cancelRun asks every job of the run to stop, and ends those no runner has.
+// cancelRun asks the run to stop: jobs end unless their condition holds also now.
 func (e *Engine) cancelRun(c *change, id sallyport.RunID, why string) error {
-	r, err := c.Runs().Get(id)
-	if err != nil {
+	if err := c.markCancelled(id, why); err != nil {
 		return err
 	}
-	if r.Status == sallyport.StatusCompleted || r.Cancel != "" {
-		return nil
+	return e.settle(c, id)
+}
+
+// markCancelled says why the run must stop, once. It must be settled then.
+func (c *change) markCancelled(id sallyport.RunID, why string) error {
+	r, err := c.Runs().Get(id)
+	if err != nil || r.Status == sallyport.StatusCompleted || r.Cancel != "" {
+		return err
 	}
 	r.Cancel = why
 	if err := c.Runs().Save(r); err != nil {
 		return err
 	}
-	if err := c.record("run.cancelling", "run/"+string(id), map[string]string{"why": why}); err != nil {
-		return err
-	}
+	return c.record("run.cancelling", "run/"+string(id), map[string]string{"why": why})
+}
+
+// forceCancel ends a run that was cancelled and goes on because conditions such as
+// always() hold: every job stops.
+func (e *Engine) forceCancel(c *change, id sallyport.RunID, why string) error {
 	s, err := e.loadSettlement(c, id)
 	if err != nil {
 		return err
 	}
-	for _, cells := range s.cells {
-		for _, j := range cells {
-			if j.Expanded {
-				if err := s.cancelJob(j, why); err != nil {
-					return err
-				}
-			}
-		}
+	if err := c.record("run.forced", "run/"+string(id), map[string]string{"why": why}); err != nil {
+		return err
 	}
-	return e.settle(c, id)
+	if err := s.abandon(why); err != nil {
+		return err
+	}
+	return e.settleFrom(s)
 }
 
 // transit moves a status along its state machine.

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/sallyport-ci/sallyport"
-	"github.com/sallyport-ci/sallyport/internal/workflow"
 )
 
 // yard implements sallyport.Yard: dispatch, as runners see it. All that comes
@@ -26,6 +24,9 @@ const (
 	maxJobLog      = 1 << 30
 	maxLogAppend   = 4 << 20
 	maxArtifacts   = 500 // of one job, GitHub's bound
+
+	defaultCancelMinutes = 5.0           // for what still runs after a cancellation, GitHub's default
+	maxCancelMinutes     = 35 * 24 * 60. // no run is longer
 )
 
 // Lease hands the runner a job. It holds no transaction while it waits.
@@ -65,8 +66,9 @@ func (y yard) Lease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyport
 // here: it is tried again or failed by rule, and says so.
 func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyport.Lease, error) {
 	var lease *sallyport.Lease
+	var from *frame
 	err := y.e.update(ctx, func(c *change) error {
-		lease = nil
+		lease, from = nil, nil
 		labels := ask.Labels
 		if labels == nil {
 			labels = []string{}
@@ -75,13 +77,13 @@ func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyp
 		if err != nil || len(got) == 0 {
 			return err
 		}
-		lease, err = y.e.lease(c, got[0], ask)
+		lease, from, err = y.e.lease(c, got[0], ask)
 		return err
 	})
 	if err != nil || lease == nil {
 		return nil, err
 	}
-	if y.e.lend == nil {
+	if !lease.Job.Lent {
 		return lease, nil
 	}
 	// Lending reaches outside the store, so it stands after the transaction that
@@ -90,66 +92,110 @@ func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyp
 	if err != nil {
 		return nil, err
 	}
-	lease.Secrets = secrets
-	return lease, nil
+	lease.Secrets, err = from.secrets(secrets)
+	return lease, err
 }
 
-// lease makes the lease of claimed work, or settles what forbids it.
-func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) (*sallyport.Lease, error) {
+// lease makes the lease of claimed work, or settles what forbids it. The frame is
+// that of the job.
+func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) (*sallyport.Lease, *frame, error) {
 	job, err := c.Jobs().Get(sallyport.JobID(w.Subject))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if job.Status == sallyport.StatusInProgress { // its runner died
 		if err := e.lost(c, &job); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if job.Status != sallyport.StatusQueued {
-		return nil, c.Work().Drop(sallyport.QueueRunner, w.Subject)
+		return nil, nil, c.Work().Drop(sallyport.QueueRunner, w.Subject)
 	}
 	s, err := e.loadSettlement(c, job.Run)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	pj := s.plan.Job(job.Key)
-	if pj == nil {
-		return nil, sallyport.Errorf(sallyport.CodeInternal, "job %s is not in its plan", job.ID)
-	}
-	contexts, tainted, timeout, err := s.jobContexts(pj, job)
+	f, pj, err := s.home(job.ID)
 	if err != nil {
-		if err := s.complete(&job, sallyport.Failure, clip(err.Error(), 1000)); err != nil {
-			return nil, err
+		return nil, nil, err
+	}
+	j := s.jobs[job.ID]
+	lease := &sallyport.Lease{
+		Ref: sallyport.LeaseRef{Job: job.ID, Token: w.Token}, TTL: e.leaseTTL, Project: s.p.Name, Plan: f.planOf(pj),
+	}
+	if err := f.fill(lease, pj, j); err != nil {
+		if err := s.complete(j, sallyport.Failure, clip(err.Error(), 1000)); err != nil {
+			return nil, nil, err
 		}
-		return nil, e.settle(c, job.Run)
+		return nil, nil, e.settleFrom(s)
 	}
-	if err := transit(&job.Status, sallyport.StatusInProgress); err != nil {
-		return nil, err
+	if err := transit(&j.Status, sallyport.StatusInProgress); err != nil {
+		return nil, nil, err
 	}
-	job.Attempt++
-	job.Isolation = nil // that of an attempt before
-	job.Runner, job.StartedAt, job.Steps, job.Lent = ask.Runner, c.now, nil, e.lend != nil
-	if err := c.Jobs().Save(job); err != nil {
-		return nil, err
+	j.Attempt++
+	j.Runner, j.StartedAt, j.Lent = ask.Runner, c.now, e.lend != nil && f.lends()
+	if err := c.Jobs().Save(*j); err != nil {
+		return nil, nil, err
 	}
-	if err := c.record("job.leased", "job/"+string(job.ID), map[string]any{"run": job.Run, "runner": ask.Runner, "attempt": job.Attempt}); err != nil {
-		return nil, err
+	if err := c.Jobs().Report(j.ID, nil, nil); err != nil { // what an attempt before said
+		return nil, nil, err
 	}
-	c.Touch(topicRun(job.Run))
-	for _, cell := range s.cells[job.Key] {
-		if cell.ID == job.ID {
-			*cell = job
-		}
+	if err := c.record("job.leased", "job/"+string(j.ID), map[string]any{"run": j.Run, "runner": ask.Runner, "attempt": j.Attempt}); err != nil {
+		return nil, nil, err
 	}
+	c.Touch(topicRun(j.Run))
 	if err := e.settleFrom(s); err != nil { // the run is in progress now
-		return nil, err
+		return nil, nil, err
 	}
-	plan := *s.plan
-	plan.Jobs = []sallyport.PlanJob{*pj} // a job is told of itself alone
-	return &sallyport.Lease{
-		Ref: sallyport.LeaseRef{Job: job.ID, Token: w.Token}, TTL: e.leaseTTL, Project: s.p.Name, Run: s.run, Job: job,
-		Plan: &plan, Timeout: timeout, Contexts: contexts, Tainted: tainted,
-	}, nil
+	lease.Run, lease.Job = s.run, *j
+	return lease, f, nil
+}
+
+// planOf is the plan as one job sees it: of itself alone, in the workflow that it belongs to.
+func (f *frame) planOf(pj *sallyport.PlanJob) *sallyport.Plan {
+	plan := *f.s.plan
+	plan.Jobs, plan.Rules = []sallyport.PlanJob{*pj}, nil
+	if f.call != nil {
+		plan.Workflow, plan.Env, plan.Defaults, plan.Permissions = f.call.Workflow, f.call.Env, f.call.Defaults, f.call.Permissions
+	}
+	return &plan
+}
+
+// fill gives a lease the contexts of its cell, which values in them are tainted,
+// and its time-outs.
+func (f *frame) fill(l *sallyport.Lease, pj *sallyport.PlanJob, job *sallyport.Job) error {
+	cell, err := f.cell(pj, job)
+	if err != nil {
+		return err
+	}
+	l.Timeout = cell.Timeout
+	scope, err := f.cellScope(pj, cell)
+	if err != nil {
+		return err
+	}
+	minutes, err := scope.Number(pj.CancelTimeoutMinutes, defaultCancelMinutes)
+	if err != nil {
+		return err
+	}
+	if !(minutes > 0) {
+		return sallyport.Errorf(sallyport.CodeInvalid, "line %d, column %d: cancel-timeout-minutes must be greater than 0", pj.CancelTimeoutMinutes.Pos.Line, pj.CancelTimeoutMinutes.Pos.Col)
+	}
+	l.Grace = time.Duration(min(minutes, maxCancelMinutes) * float64(time.Minute))
+	l.Contexts = f.s.e.runContexts(f.s.p, f.s.push, f.s.run, f.s.plan)
+	l.Contexts["needs"], l.Contexts["job"] = f.needs(pj), f.jobContext()
+	l.Contexts["matrix"], l.Contexts["strategy"] = orNull(cell.Matrix), orNull(cell.Strategy)
+	l.Tainted = f.taintedNeeds(pj)
+	if f.caller != nil {
+		l.Contexts["inputs"] = orEmptyObject(f.caller.Inputs)
+		for _, name := range f.caller.TaintedInputs {
+			l.Tainted = append(l.Tainted, []string{"inputs", name})
+		}
+	}
+	if cell.Tainted {
+		l.Tainted = append(l.Tainted, []string{"matrix"})
+	}
+	_, err = f.secrets(nil) // an expression in what is handed over that fails does so here, where the job can fail by it
+	return err
 }
 
 // lost decides about a job whose runner died. It is tried again when nothing
@@ -175,11 +221,7 @@ func (e *Engine) lost(c *change, j *sallyport.Job) error {
 	} else if j.Lent {
 		why += "; a job that held secrets is not started again"
 	}
-	j.Cause = why
-	if err := c.completeJob(j, how, why); err != nil {
-		return err
-	}
-	return e.settle(c, j.Run)
+	return e.jobEnded(c, j, how, why)
 }
 
 // dropArtifacts removes what a lost attempt had kept, so that the next can keep
@@ -202,39 +244,6 @@ func (c *change) dropArtifacts(j *sallyport.Job) error {
 		}
 	}
 	return nil
-}
-
-// jobContexts are the contexts of one cell, which values in them are tainted,
-// and its time-out.
-func (s *settlement) jobContexts(pj *sallyport.PlanJob, job sallyport.Job) (map[string]json.RawMessage, [][]string, time.Duration, error) {
-	scope, err := s.scope(pj)
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	x, err := workflow.Expand(s.plan, pj, scope)
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	contexts := s.e.runContexts(s.p, s.push, s.run, s.plan)
-	contexts["needs"] = needsContext(pj, s.cells)
-	tainted := taintedNeeds(pj, s.cells)
-	for _, cell := range x.Cells {
-		if cell.Index == job.Index {
-			contexts["matrix"], contexts["strategy"] = orNull(cell.Matrix), orNull(cell.Strategy)
-			if cell.Tainted {
-				tainted = append(tainted, []string{"matrix"})
-			}
-			return contexts, tainted, cell.Timeout, nil
-		}
-	}
-	return nil, nil, 0, sallyport.Errorf(sallyport.CodeInternal, "cell %d of job %s is gone", job.Index, job.Key)
-}
-
-func orNull(raw json.RawMessage) json.RawMessage {
-	if len(raw) == 0 {
-		return json.RawMessage("null")
-	}
-	return raw
 }
 
 // held returns the work and the job of a lease that is still held; CodeConflict otherwise.
@@ -331,13 +340,17 @@ func (y yard) Report(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobR
 		if err != nil {
 			return err
 		}
-		j.Steps = steps
-		if r.Isolation != nil {
-			j.Isolation = r.Isolation
-		}
 		c.Touch(topicRun(j.Run))
-		return c.Jobs().Save(j)
+		return c.reportJob(j, steps, r.Isolation)
 	})
+}
+
+// reportJob keeps what a runner says of its job; a word that it gave on the isolation stays.
+func (c *change) reportJob(j sallyport.Job, steps []sallyport.Step, i *sallyport.Isolation) error {
+	if i == nil {
+		i = j.Isolation
+	}
+	return c.Jobs().Report(j.ID, steps, i)
 }
 
 func (y yard) Source(ctx context.Context, l sallyport.LeaseRef, depth int) (io.ReadCloser, error) {
@@ -363,13 +376,15 @@ func (y yard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobR
 		if err != nil {
 			return err
 		}
-		j.Steps = steps
-		if r.Isolation != nil {
-			j.Isolation = r.Isolation
+		if err := c.reportJob(j, steps, r.Isolation); err != nil {
+			return err
 		}
 		j.Outputs = boundOutputs(r.Outputs)
 		j.Tainted = slices.DeleteFunc(slices.Clone(r.Tainted), func(name string) bool { _, ok := j.Outputs[name]; return !ok })
 		j.Cause = clip(r.Cause, 1000)
+		if j.Environment != nil {
+			j.Environment.URL = environmentURL(r.EnvironmentURL)
+		}
 		switch r.Conclusion {
 		case sallyport.Success, sallyport.Failure, sallyport.Cancelled:
 			j.Conclusion = r.Conclusion
@@ -403,7 +418,7 @@ func (e *Engine) RunnerGone(ctx context.Context, id sallyport.RunnerID) error {
 			return err
 		}
 		for _, r := range unfinished {
-			jobs, err := c.Jobs().ByRun(r.ID)
+			jobs, err := c.Jobs().Outline(r.ID)
 			if err != nil {
 				return err
 			}

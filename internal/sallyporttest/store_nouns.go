@@ -190,9 +190,11 @@ func testJobs(t *testing.T, s sallyport.Store) {
 	job := func(n int, run sallyport.RunID, key string, cell int) sallyport.Job {
 		return sallyport.Job{ID: id[sallyport.JobID](n), Run: run, Key: key, Index: cell, Status: sallyport.StatusWaiting, Group: "g", CreatedAt: want.CreatedAt}
 	}
+	called := job(5, r2.ID, "a", 0) // the same cell, called by another
+	called.Parent, called.Group, called.CallGroup = id[sallyport.JobID](6), "", "g"
 	update(t, s, func(tx sallyport.Tx) error {
 		// The ids descend: the order is that of insertion.
-		for _, j := range []sallyport.Job{want, job(9, r1.ID, "b", 0), job(8, r1.ID, "a", 1), job(7, r1.ID, "a", 0), job(6, r2.ID, "a", 0)} {
+		for _, j := range []sallyport.Job{want, job(9, r1.ID, "b", 0), job(8, r1.ID, "a", 1), job(7, r1.ID, "a", 0), job(6, r2.ID, "a", 0), called} {
 			if err := tx.Jobs().Insert(j); err != nil {
 				return err
 			}
@@ -215,23 +217,34 @@ func testJobs(t *testing.T, s sallyport.Store) {
 		got, err := tx.Jobs().Get(want.ID)
 		wantEqual(t, "job", got, want)
 		wantEqual(t, "by run", ids(tx.Jobs().ByRun(r1.ID)), []sallyport.JobID{want.ID, i(9), i(8), i(7)})
-		wantEqual(t, "in group", ids(tx.Jobs().InGroup(push.Project, "g")), []sallyport.JobID{want.ID, i(9), i(8), i(7), i(6)})
+		wantEqual(t, "in group", ids(tx.Jobs().InGroup(push.Project, "g")), []sallyport.JobID{want.ID, i(9), i(8), i(7), i(6), i(5)})
+		outline, err := tx.Jobs().Outline(r1.ID)
+		bare := want
+		bare.Steps, bare.Isolation = nil, nil
+		wantEqual(t, "outline", outline[0], bare)
 		wantEqual(t, "in no group", ids(tx.Jobs().InGroup(push.Project, "")), nil)
 		wantEqual(t, "in a group of another project", ids(tx.Jobs().InGroup("other", "g")), nil)
 		return err
 	})
 	changed := want
-	changed.Status, changed.Conclusion, changed.Outputs, changed.Isolation, changed.Matrix = sallyport.StatusCompleted, sallyport.Success, nil, nil, nil
-	changed.Attempt, changed.Tolerated, changed.Runner, changed.Steps = 7, false, "r7", changed.Steps[:1]
+	changed.Status, changed.Conclusion, changed.Outputs, changed.Matrix = sallyport.StatusCompleted, sallyport.Success, nil, nil
+	changed.Attempt, changed.Tolerated, changed.Runner = 7, false, "r7"
 	saved := changed
-	saved.Run, saved.Key, saved.Index, saved.CreatedAt = "x", "x", 99, time.Time{} // not saved
+	saved.Run, saved.Parent, saved.Key, saved.Index, saved.CreatedAt, saved.Steps, saved.Isolation = "x", "x", "x", 99, time.Time{}, nil, nil // not saved
 	update(t, s, func(tx sallyport.Tx) error {
 		if err := tx.Jobs().Save(saved); err != nil {
 			return err
 		}
 		got, err := tx.Jobs().Get(want.ID)
 		wantEqual(t, "saved job", got, changed)
-		wantEqual(t, "unfinished in group", ids(tx.Jobs().InGroup(push.Project, "g")), []sallyport.JobID{i(9), i(8), i(7), i(6)})
+		wantEqual(t, "unfinished in group", ids(tx.Jobs().InGroup(push.Project, "g")), []sallyport.JobID{i(9), i(8), i(7), i(6), i(5)})
+		changed.Steps, changed.Isolation = changed.Steps[:1], nil
+		if err := tx.Jobs().Report(want.ID, changed.Steps, nil); err != nil {
+			return err
+		}
+		reported, err := tx.Jobs().Get(want.ID)
+		wantEqual(t, "reported job", reported, changed)
+		wantErr(t, "report on a missing job", tx.Jobs().Report("missing", nil, nil), sallyport.CodeNotFound)
 		wantErr(t, "save of a stale job", tx.Jobs().Save(want), sallyport.CodeConflict)
 		missing := want
 		missing.ID = "missing"

@@ -122,8 +122,10 @@ func (c *Cell) evaluate(j *sallyport.PlanJob, m cell, s *Scope) error {
 	if c.Name, err = jobName(j, m, s); err != nil {
 		return err
 	}
-	if c.Labels, err = labels(j, s); err != nil {
-		return err
+	if j.Call == nil { // the jobs that are called have runners
+		if c.Labels, err = labels(j, s); err != nil {
+			return err
+		}
 	}
 	minutes, err := s.Number(j.TimeoutMinutes, defaultTimeout.Minutes())
 	if err != nil {

@@ -161,7 +161,7 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 	}
 	if d := j.lease.Timeout; d > 0 {
 		timer := time.AfterFunc(d, func() {
-			j.cancel(fmt.Sprintf("it ran longer than %s", d), j.runner.cfg.Grace)
+			j.cancel(fmt.Sprintf("it ran longer than %s", d), j.cleanupTime())
 		})
 		defer timer.Stop()
 	}
@@ -178,6 +178,7 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 		return j.failed(j.tell(life, fatal))
 	}
 	result.Outputs, result.Tainted = j.jobOutputs(f)
+	result.EnvironmentURL = j.environmentURL(f)
 	if j.status(f).Failure && j.runner.cfg.Visit != nil {
 		j.visit(life, f)
 	}
@@ -251,10 +252,10 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 			return nil, sallyport.Errorf(sallyport.CodeInvalid, "the secret %s cannot be masked: %v", name, err)
 		}
 	}
-	if j.lease.Plan == nil || j.lease.Plan.Job(j.lease.Job.Key) == nil {
+	if j.lease.Plan == nil || j.lease.Plan.Job(j.lease.Job.PlanKey()) == nil {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the lease holds no plan for job %q", j.lease.Job.Key)
 	}
-	j.plan = j.lease.Plan.Job(j.lease.Job.Key)
+	j.plan = j.lease.Plan.Job(j.lease.Job.PlanKey())
 	if !j.plan.Container.IsZero() || !j.plan.Services.IsZero() {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "container and services are not available on this runner").
 			WithHint("remove them from the job %s", j.plan.Key)
@@ -382,4 +383,23 @@ func (j *job) jobOutputs(f *frame) (outputs map[string]string, tainted []string)
 	}
 	slices.Sort(tainted)
 	return outputs, tainted
+}
+
+// environmentURL evaluates environment.url, which sees the steps' outputs.
+func (j *job) environmentURL(f *frame) string {
+	for _, p := range j.plan.Environment.Pairs {
+		if p.Key.Text != "url" {
+			continue
+		}
+		v, err := f.scope.Tree(p.Value)
+		switch {
+		case err != nil:
+			j.log.say(0, sallyport.LogWarning, "The environment's url could not be evaluated: %v", err)
+		case j.mask.Contains(v.String()):
+			j.log.say(0, sallyport.LogWarning, "The environment's url is left out, since it holds a secret.")
+		default:
+			return v.String()
+		}
+	}
+	return ""
 }

@@ -66,7 +66,7 @@ func (j *job) obey(order sallyport.Order) {
 	switch order {
 	case sallyport.OrderContinue:
 	case sallyport.OrderCancel:
-		j.cancel("it was cancelled", j.runner.cfg.Grace)
+		j.cancel("it was cancelled", j.cleanupTime())
 	default:
 		j.kill(errKilled)
 	}
@@ -78,6 +78,14 @@ func (j *job) poke() {
 	case j.beatNow <- struct{}{}:
 	default:
 	}
+}
+
+// cleanupTime is what the steps that run after a cancellation have.
+func (j *job) cleanupTime() time.Duration {
+	if j.lease.Grace > 0 {
+		return j.lease.Grace
+	}
+	return j.runner.cfg.Grace
 }
 
 // cancel stops the job gracefully: what runs is interrupted unless its condition holds

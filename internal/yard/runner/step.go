@@ -161,7 +161,7 @@ func (s *step) prepare() (run, survives bool, err error) {
 	}
 	status := j.status(f)
 	f.scope.SetStatus(status)
-	f.scope.Set("job", workflow.Object(workflow.Entry{Key: "status", Value: workflow.String(statusName(j.status(j.root)))}))
+	f.scope.Set("job", withEntries(f.scope.Get("job"), workflow.Entry{Key: "status", Value: workflow.String(statusName(j.status(j.root)))}))
 	entries := []workflow.Entry{{Key: "action", Value: workflow.String(f.name(s.plan))}}
 	if f.composite {
 		entries = append(entries, workflow.Entry{Key: "action_status", Value: workflow.String(statusName(status))})
