@@ -19,6 +19,7 @@ import (
 var (
 	errLost   = errors.New("the lease is lost")
 	errKilled = errors.New("the control plane ordered the job to be killed")
+	errBack   = fmt.Errorf("the runner is shutting down; the job is started again elsewhere or later: %w", errLost)
 	errGrace  = errors.New("the time for cleaning up after the cancellation is over")
 )
 
@@ -85,7 +86,7 @@ func (r *Runner) do(ctx context.Context, lease *sallyport.Lease) {
 	services.Go(func() { j.beat(talk) })
 	services.Go(func() { j.sendReports(talk) })
 	services.Go(func() { j.log.send(talk) })
-	stopWatch := context.AfterFunc(ctx, func() { j.cancel("the runner is shutting down", r.cfg.Drain) })
+	stopWatch := context.AfterFunc(ctx, j.handBack)
 
 	result := j.work(life)
 

@@ -88,6 +88,22 @@ func (j *job) cleanupTime() time.Duration {
 	return j.runner.cfg.Grace
 }
 
+// handBack leaves a job whose runner must stop, without a word: it is started again. That
+// may be done with one that held no secret, since nothing of it had an effect
+// outside its room; another is cancelled.
+func (j *job) handBack() {
+	if j.lease.Job.Lent {
+		j.cancel("the runner is shutting down", j.runner.cfg.Drain)
+		return
+	}
+	j.mu.Lock()
+	cancelled := j.cancelled != ""
+	j.mu.Unlock()
+	if !cancelled { // what is being cancelled ends within its time
+		j.kill(errBack)
+	}
+}
+
 // cancel stops the job gracefully: what runs is interrupted unless its condition holds
 // also now, then only steps with always() or cancelled() run. After grace
 // the job is killed. Only the first call counts.
