@@ -13,6 +13,8 @@ command -v ip >/dev/null || need+=(iproute2)
 if [ "${SALLYPORT_SETUP:-all}" = all ]; then # for the tests alone
   [ -x /usr/bin/python3 ] || need+=(python3)
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need+=(postgresql)
+  command -v node >/dev/null || need+=(nodejs)
+  command -v npm >/dev/null || need+=(npm)
   command -v chromium >/dev/null || command -v chromium-browser >/dev/null || need+=(chromium fonts-dejavu-core)
 fi
 command -v go >/dev/null || { echo "setup: Go 1.26 is needed: install it from your usual source and put it on PATH" >&2; exit 1; }

@@ -45,6 +45,8 @@ type Service struct {
 	server  *http.Server
 	uploads *uploads
 
+	artifacts *artifacts
+
 	// token is what ACTIONS_RUNTIME_TOKEN holds. It has the form of a JWT, for the
 	// toolkits read the ids of run and job in it, but it is random and proves nothing
 	// elsewhere; idToken is another, for the requests of ID tokens alone.
@@ -73,6 +75,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	cfg.Mask(s.token)
 	s.mux.HandleFunc("PUT /blobs/uploads/{id}", s.putBlob)
+	s.serveArtifacts()
 	s.server = &http.Server{
 		Handler:           s.mux,
 		ReadHeaderTimeout: time.Minute, // a job that stalls holds one connection of its own few
