@@ -41,6 +41,10 @@ type Yard interface {
 	// PutCache saves the content in the run's own scope; CodeConflict when the key and
 	// version are there, CodeDenied when the run may not save.
 	PutCache(ctx context.Context, l LeaseRef, key, version string, content io.Reader) (CacheEntry, error)
+	// Image finds what an image reference names, the same for all jobs of the run.
+	Image(ctx context.Context, l LeaseRef, reference string) (Image, error)
+	// ImageLayer returns a layer of an image that Image returned for the reference.
+	ImageLayer(ctx context.Context, l LeaseRef, reference string, d Digest) (io.ReadCloser, error)
 	// Finish hands in the result and ends the lease.
 	Finish(ctx context.Context, l LeaseRef, r JobResult) error
 }

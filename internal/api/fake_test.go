@@ -357,6 +357,12 @@ func (f fakeYard) AppendLog(ctx context.Context, l sallyport.LeaseRef, offset in
 func (f fakeYard) Report(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobReport) error {
 	return r0(ctx, f.fake, "Yard.Report", l, r)
 }
+func (f fakeYard) Image(ctx context.Context, l sallyport.LeaseRef, reference string) (sallyport.Image, error) {
+	return r1[sallyport.Image](ctx, f.fake, "Yard.Image", l, reference)
+}
+func (f fakeYard) ImageLayer(ctx context.Context, l sallyport.LeaseRef, reference string, d sallyport.Digest) (io.ReadCloser, error) {
+	return r1[io.ReadCloser](ctx, f.fake, "Yard.ImageLayer", l, reference, d)
+}
 func (f fakeYard) Source(ctx context.Context, l sallyport.LeaseRef, depth int) (io.ReadCloser, error) {
 	return r1[io.ReadCloser](ctx, f.fake, "Yard.Source", l, depth)
 }

@@ -43,7 +43,11 @@ func (s *server) yard() {
 	})
 	obey(s, rpc.Report, func(ctx context.Context, in *rpc.ReportIn) error { return y.Report(ctx, in.Ref(), in.Body) })
 	obey(s, rpc.Finish, func(ctx context.Context, in *rpc.FinishIn) error { return y.Finish(ctx, in.Ref(), in.Body) })
+	answer(s, rpc.Image, func(ctx context.Context, in *rpc.ImageIn) (sallyport.Image, error) {
+		return y.Image(ctx, in.Ref(), in.Body.Reference)
+	})
 	s.source()
+	s.imageLayer()
 	s.putArtifact()
 	s.fetchArtifact()
 	answer(s, rpc.FindCache, func(ctx context.Context, in *rpc.FindCacheIn) (sallyport.CacheEntry, error) {
@@ -57,6 +61,17 @@ func (s *server) source() {
 	const kind = "application/x-tar"
 	huma.Register(s.huma, operation(s, rpc.Source, kind), func(ctx context.Context, in *rpc.SourceIn) (*download, error) {
 		r, err := s.Yard.Source(ctx, in.Ref(), in.Depth)
+		if err != nil {
+			return nil, s.problem(ctx, err)
+		}
+		return s.stream(ctx, kind, r), nil
+	})
+}
+
+func (s *server) imageLayer() {
+	const kind = "application/octet-stream"
+	huma.Register(s.huma, operation(s, rpc.ImageLayer, kind), func(ctx context.Context, in *rpc.ImageLayerIn) (*download, error) {
+		r, err := s.Yard.ImageLayer(ctx, in.Ref(), in.Reference, in.Digest)
 		if err != nil {
 			return nil, s.problem(ctx, err)
 		}

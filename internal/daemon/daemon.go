@@ -40,10 +40,12 @@ type Config struct {
 	Store    string // "postgres://…"; default is SQLite in Data
 	TLSCert  string // PEM files; without them only loopback is served
 	TLSKey   string
-	NoRunner bool   // run no runner of our own
-	Capacity int    // jobs of our own runner at the same time; 0 = number of CPUs
-	Exe      string // our binary, for the children; "" = the running one
-	Log      *slog.Logger
+	NoRunner bool // run no runner of our own
+	Capacity int  // jobs of our own runner at the same time; 0 = number of CPUs
+	// Registries are those that images of containers may come from; none by default.
+	Registries []string
+	Exe        string // our binary, for the children; "" = the running one
+	Log        *slog.Logger
 }
 
 // Info tells where a running installation is found.

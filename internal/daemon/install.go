@@ -20,6 +20,7 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/engine"
 	"github.com/sallyport-ci/sallyport/internal/forge"
 	"github.com/sallyport-ci/sallyport/internal/kms"
+	"github.com/sallyport-ci/sallyport/internal/oci"
 	"github.com/sallyport-ci/sallyport/internal/policy"
 	"github.com/sallyport-ci/sallyport/internal/sqlstore"
 	"github.com/sallyport-ci/sallyport/internal/target"
@@ -295,8 +296,12 @@ func (in *installation) openEngine(ctx context.Context) error {
 		return err
 	}
 	in.onClose(in.target.Close)
+	images, err := oci.New(oci.Config{Blobs: in.blobs, Registries: in.c.Registries})
+	if err != nil {
+		return err
+	}
 	in.engine, err = engine.New(engine.Config{
-		Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
+		Images: images, Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
 		Notary: notary, Verifier: verifier, Trail: trail{in}, Target: in.target,
 		Instance: authority.Instance(), BaseURL: in.c.BaseURL, TrustRoot: root, Version: Version(), Clock: time.Now, Log: in.log,
 		Trouble: func() []string { return diskTrouble(in.c.Data) },

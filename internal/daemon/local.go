@@ -22,6 +22,7 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/engine"
 	"github.com/sallyport-ci/sallyport/internal/forge"
 	"github.com/sallyport-ci/sallyport/internal/kms"
+	"github.com/sallyport-ci/sallyport/internal/oci"
 	"github.com/sallyport-ci/sallyport/internal/policy"
 	"github.com/sallyport-ci/sallyport/internal/sqlstore"
 	"github.com/sallyport-ci/sallyport/internal/yard/runner"
@@ -179,12 +180,16 @@ func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err er
 	if l.repos, err = forge.New(ctx, forge.Config{Dir: filepath.Join(tmp, "repos"), Log: c.Log}); err != nil {
 		return nil, err
 	}
+	images, err := oci.New(oci.Config{Blobs: blobs, Registries: []string{"*"}}) // whoever runs it chose the workflow
+	if err != nil {
+		return nil, err
+	}
 	gates, err := policy.New()
 	if err != nil {
 		return nil, err
 	}
 	cfg := engine.Config{
-		Store: store, Repositories: l.repos, Blobs: blobs, Logs: logs, Gates: gates, Instance: attest.Instance("local.invalid"),
+		Images: images, Store: store, Repositories: l.repos, Blobs: blobs, Logs: logs, Gates: gates, Instance: attest.Instance("local.invalid"),
 		BaseURL: "http://local.invalid", Version: Version(), Clock: time.Now, Log: c.Log, Vars: c.Vars,
 	}
 	if len(c.Secrets) > 0 {

@@ -52,6 +52,7 @@ type Config struct {
 	// no evidence and nothing can be deployed: that is how runs on a laptop are.
 	Notary   Notary
 	Verifier Verifier
+	Images   sallyport.Images // nil: jobs have no images
 	Trail    Trail            // nil: there is no audit log
 	Target   sallyport.Target // nil: there is nowhere to deploy to
 
@@ -80,6 +81,7 @@ type Engine struct {
 	gates    *policy.Gates
 	notary   Notary
 	verifier Verifier
+	images   sallyport.Images
 	trail    Trail
 	target   sallyport.Target
 
@@ -99,6 +101,8 @@ type Engine struct {
 	seen  *presence // runners that asked lately
 	heads heads     // of default branches: what waits for runs
 
+	resolved resolved // images of runs
+
 	strangers denials
 }
 
@@ -115,10 +119,11 @@ func New(c Config) (*Engine, error) {
 	}
 	return &Engine{
 		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
-		notary: c.Notary, verifier: c.Verifier, trail: c.Trail, target: c.Target,
+		notary: c.Notary, verifier: c.Verifier, images: c.Images, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
 		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
+		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},
 	}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ const (
 // Config says where layers are kept.
 type Config struct {
 	Blobs sallyport.Blobs
+	// Registries are those that images may come from, as HOST or HOST:PORT; "*" is any.
+	// What a workflow names is fetched by the control plane, from its place in the network.
+	Registries []string
 	// Transport is for tests; nil is the default one.
 	Transport http.RoundTripper
 }
@@ -72,6 +76,11 @@ func (r *Registry) Resolve(ctx context.Context, reference string) (sallyport.Ima
 	ref, err := name.ParseReference(reference)
 	if err != nil {
 		return none, sallyport.Errorf(sallyport.CodeInvalid, "%.200q is no image: %v", reference, err).WithHint("write [REGISTRY/]NAME[:TAG][@DIGEST]")
+	}
+	host := ref.Context().RegistryStr()
+	if !slices.Contains(r.c.Registries, host) && !slices.Contains(r.c.Registries, "*") {
+		return none, sallyport.Errorf(sallyport.CodeDenied, "images of the registry %.200s are not allowed here", host).
+			WithHint("an operator allows it with: sallyport up --registry %s", host)
 	}
 	image, err := remote.Image(ref, r.options(ctx)...)
 	if err != nil {

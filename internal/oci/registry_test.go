@@ -55,14 +55,14 @@ func served(t *testing.T, platform v1.Platform) (host string, image v1.Image) {
 	return u.Host, image
 }
 
-func open(t *testing.T) *Registry {
+func open(t *testing.T, registries ...string) *Registry {
 	t.Helper()
 	blobs, err := blobstore.OpenDir(blobstore.Config{Dir: filepath.Join(t.TempDir(), "blobs"), KMS: sallyporttest.NewKMS()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = blobs.Close() })
-	r, err := New(Config{Blobs: blobs})
+	r, err := New(Config{Blobs: blobs, Registries: registries})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,10 @@ func open(t *testing.T) *Registry {
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	host, image := served(t, v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
-	r := open(t)
+	if _, err := open(t, "registry.example").Resolve(t.Context(), host+"/team/db:16"); sallyport.ErrorCode(err) != sallyport.CodeDenied {
+		t.Errorf("a registry that nobody allowed: got %v, want %s", err, sallyport.CodeDenied)
+	}
+	r := open(t, host)
 	got, err := r.Resolve(t.Context(), host+"/team/db:16")
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +112,7 @@ func TestResolve(t *testing.T) {
 func TestResolveRefuses(t *testing.T) {
 	t.Parallel()
 	host, _ := served(t, v1.Platform{OS: "linux", Architecture: "s390x"})
-	r := open(t)
+	r := open(t, "*")
 	for reference, want := range map[string]sallyport.Code{
 		host + "/team/db:16":        sallyport.CodeInvalid, // another platform
 		host + "/team/db:17":        sallyport.CodeNotFound,

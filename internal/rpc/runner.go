@@ -119,6 +119,16 @@ func (r runner) Artifacts(ctx context.Context, l sallyport.LeaseRef) ([]sallypor
 	return list(ctx, r.c, RunArtifacts, leased(l))
 }
 
+func (r runner) Image(ctx context.Context, l sallyport.LeaseRef, reference string) (sallyport.Image, error) {
+	in := ImageIn{Leased: leased(l)}
+	in.Body.Reference = reference
+	return do(ctx, r.c, Image, in)
+}
+
+func (r runner) ImageLayer(ctx context.Context, l sallyport.LeaseRef, reference string, d sallyport.Digest) (io.ReadCloser, error) {
+	return open(ctx, r.c, ImageLayer, ImageLayerIn{Leased: leased(l), Reference: reference, Digest: d})
+}
+
 func (r runner) Finish(ctx context.Context, l sallyport.LeaseRef, result sallyport.JobResult) error {
 	return tell(ctx, r.c, Finish, FinishIn{Leased: leased(l), Body: result})
 }

@@ -51,6 +51,17 @@ type (
 		Key     string `query:"key" required:"true" maxLength:"4096"`
 		Version string `query:"version" required:"true" maxLength:"256"`
 	}
+	ImageIn struct {
+		Leased
+		Body struct {
+			Reference string `json:"reference" maxLength:"512"`
+		}
+	}
+	ImageLayerIn struct {
+		Leased
+		Reference string           `query:"reference" required:"true" maxLength:"512"`
+		Digest    sallyport.Digest `query:"digest" required:"true" maxLength:"80"`
+	}
 	FinishIn struct {
 		Leased
 		Body sallyport.JobResult
@@ -85,5 +96,7 @@ var (
 	FindCache     = yard[FindCacheIn, sallyport.CacheEntry]("find-cache", "/jobs/{job}/cache", "Find the cache entry that the job may restore")
 	FetchCache    = Call[GetCacheIn, Bytes]{ID: "fetch-cache", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/caches/{cache}", Summary: "Restore a cache entry, described and with its content", Repeatable: true}
 	PutCache      = Call[PutCacheIn, sallyport.CacheEntry]{ID: "put-cache", Method: http.MethodPut, Path: YardPrefix + "/jobs/{job}/cache", Summary: "Save a cache entry"}
+	Image         = yard[ImageIn, sallyport.Image]("image", "/jobs/{job}/image", "Find what an image reference names")
+	ImageLayer    = Call[ImageLayerIn, Bytes]{ID: "image-layer", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/image-layer", Summary: "Fetch a layer of an image", Repeatable: true}
 	Finish        = yard[FinishIn, None]("finish", "/jobs/{job}/finish", "Hand in the result of a job")
 )

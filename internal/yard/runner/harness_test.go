@@ -206,6 +206,14 @@ func (y *fakeYard) Report(_ context.Context, _ sallyport.LeaseRef, r sallyport.J
 	return nil
 }
 
+func (y *fakeYard) Image(context.Context, sallyport.LeaseRef, string) (sallyport.Image, error) {
+	return sallyport.Image{}, sallyport.Errorf(sallyport.CodeUnavailable, "no images")
+}
+
+func (y *fakeYard) ImageLayer(context.Context, sallyport.LeaseRef, string, sallyport.Digest) (io.ReadCloser, error) {
+	return nil, sallyport.Errorf(sallyport.CodeNotFound, "no images")
+}
+
 func (y *fakeYard) Source(_ context.Context, _ sallyport.LeaseRef, depth int) (io.ReadCloser, error) {
 	if y.source == nil {
 		return nil, sallyport.Errorf(sallyport.CodeNotFound, "there is no repository")
