@@ -1,8 +1,6 @@
 package workflow
 
-import (
-	"math"
-)
+import "math"
 
 // evaluator evaluates one expression, or all expressions of one template,
 // against a scope; it keeps count of the work.
@@ -92,15 +90,15 @@ func (e *evaluator) compare(n *node) (Value, *exprError) {
 // coerce brings two values to one kind where that is possible: a number and a
 // string to numbers, null and booleans to numbers. Arrays and objects stay.
 func coerce(a, b Value) (Value, Value) {
-	for a.Kind() != b.Kind() {
-		switch ka, kb := a.Kind(), b.Kind(); {
-		case ka == KindNumber && kb == KindString:
+	for a.kind != b.kind {
+		switch {
+		case a.kind == KindNumber && b.kind == KindString:
 			b = Number(b.Float())
-		case ka == KindString && kb == KindNumber:
+		case a.kind == KindString && b.kind == KindNumber:
 			a = Number(a.Float())
-		case ka == KindNull || ka == KindBool:
+		case a.kind == KindNull || a.kind == KindBool:
 			a = Number(a.Float())
-		case kb == KindNull || kb == KindBool:
+		case b.kind == KindNull || b.kind == KindBool:
 			b = Number(b.Float())
 		default:
 			return a, b
@@ -112,11 +110,10 @@ func coerce(a, b Value) (Value, Value) {
 // equal is GitHub's loose equality: strings without regard to case, arrays and
 // objects by identity, NaN equal to nothing.
 func equal(a, b Value) bool {
-	a, b = coerce(a, b)
-	if a.Kind() != b.Kind() {
+	if a, b = coerce(a, b); a.kind != b.kind {
 		return false
 	}
-	switch a.Kind() {
+	switch a.kind {
 	case KindNull:
 		return true
 	case KindBool, KindNumber:
@@ -141,11 +138,10 @@ const (
 )
 
 func order(a, b Value) ordering {
-	a, b = coerce(a, b)
-	if a.Kind() != b.Kind() {
+	if a, b = coerce(a, b); a.kind != b.kind {
 		return isNone
 	}
-	switch a.Kind() {
+	switch a.kind {
 	case KindBool, KindNumber:
 		switch {
 		case a.num < b.num:
@@ -170,8 +166,7 @@ type subscript struct {
 
 func newSubscript(v Value) subscript {
 	s := subscript{at: -1}
-	switch v.Kind() {
-	case KindArray, KindObject:
+	if !primitive(v) {
 		return s
 	}
 	s.key, s.hasKey = v.String(), true
@@ -181,7 +176,7 @@ func newSubscript(v Value) subscript {
 	return s
 }
 
-func (s subscript) of(v Value) (Value, bool) {
+func (s *subscript) of(v Value) (Value, bool) {
 	switch v.kind {
 	case KindArray:
 		if s.at >= 0 && s.at < len(v.arr.items) {
@@ -195,60 +190,75 @@ func (s subscript) of(v Value) (Value, bool) {
 	return Null, false
 }
 
+// index evaluates a[b]. What has no parts is null without b being looked at.
 func (e *evaluator) index(n *node) (Value, *exprError) {
 	v, err := e.eval(n.args[0])
-	if err != nil {
+	if err != nil || primitive(v) {
 		return Null, err
 	}
 	i, err := e.eval(n.args[1])
 	if err != nil {
 		return Null, err
 	}
+	if v.kind == KindObject && i.kind == KindString { // nearly all
+		x, _ := v.Get(i.str)
+		return x, nil
+	}
 	s := newSubscript(i)
 	if v.kind != KindArray || !v.arr.filtered {
 		x, _ := s.of(v)
 		return x, nil
 	}
-	out := &array{filtered: true}
+	if err := e.spend(n.pos, len(v.arr.items)*(1+len(s.key)/64), valueBytes*len(v.arr.items)); err != nil {
+		return Null, err
+	}
+	out := &array{filtered: true, items: make([]Value, 0, len(v.arr.items))}
 	for _, item := range v.arr.items {
 		if x, ok := s.of(v.inherit(item)); ok {
-			out.items = append(out.items, x)
+			out.add(x)
 		}
 	}
-	return Value{kind: KindArray, arr: out}, e.spend(n.pos, len(v.arr.items), valueBytes*len(out.items))
+	return Value{kind: KindArray, arr: out}, nil
 }
 
 // valueBytes is about what a Value takes in memory.
-const valueBytes = 80
+const valueBytes = 48
 
 // filter is ".*": the elements of an array, the values of an object; of a
 // filtered array the elements and values of each element.
 func (e *evaluator) filter(pos int, v Value) (Value, *exprError) {
-	out := &array{filtered: true}
-	add := func(v Value) {
-		switch v.kind {
-		case KindArray:
-			for _, x := range v.arr.items {
-				out.items = append(out.items, v.inherit(x))
-			}
-		case KindObject:
-			for _, x := range v.obj.vals {
-				out.items = append(out.items, v.inherit(x))
-			}
-		}
-	}
+	from := []Value{v}
 	if v.kind == KindArray && v.arr.filtered {
-		for _, x := range v.arr.items {
-			if err := e.spend(pos, 1+x.Len(), valueBytes*x.Len()); err != nil {
-				return Null, err
-			}
-			add(v.inherit(x))
-		}
-		return Value{kind: KindArray, arr: out}, nil
+		from = v.arr.items
 	}
-	if err := e.spend(pos, v.Len(), valueBytes*v.Len()); err != nil {
+	total := 0
+	for _, x := range from {
+		total += x.Len()
+	}
+	if err := e.spend(pos, len(from)+total, valueBytes*total); err != nil {
 		return Null, err
 	}
-	add(v)
+	out := &array{filtered: true, items: make([]Value, 0, total)}
+	for _, x := range from {
+		var parts []Value
+		switch x.kind {
+		case KindArray:
+			parts = x.arr.items
+		case KindObject:
+			parts = x.obj.vals
+		}
+		for _, part := range parts {
+			out.add(v.inherit(x.inherit(part)))
+		}
+	}
 	return Value{kind: KindArray, arr: out}, nil
 }
+
+// text makes a string, of which a part came from tainted values if taint is set.
+func (e *evaluator) text(pos int, s string, taint bool) (Value, *exprError) {
+	v := String(s)
+	v.tainted = taint
+	return v, e.spend(pos, 0, len(s))
+}
+
+func primitive(v Value) bool { return v.kind != KindArray && v.kind != KindObject }

@@ -1,15 +1,16 @@
 package workflow
 
 import (
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 )
 
-// function is a function of the expression language.
+// function is a function of the expression language. Arguments are evaluated
+// by the function itself, since most look at some of them only when the
+// others ask for it.
 type function struct {
 	name     string                   // as GitHub's documentation spells it
+	folded   string                   // in lower case
 	min, max int                      // number of arguments
 	odd      bool                     // the number of arguments must be odd
 	check    func(n *node) *exprError // beyond the number of arguments; may be nil
@@ -19,35 +20,37 @@ type function struct {
 // statusFunctions ask how the job or its needs are doing.
 var statusFunctions = []string{"always", "cancelled", "failure", "success"}
 
-// functions are the functions there are, by folded name.
-var functions = indexFunctions(
-	function{name: "always", call: func(*evaluator, *node) (Value, *exprError) { return Bool(true), nil }},
-	function{name: "cancelled", call: func(e *evaluator, _ *node) (Value, *exprError) { return Bool(e.scope.status.Cancelled), nil }},
-	function{name: "case", min: 3, max: maxArgs, odd: true, call: callCase},
-	function{name: "contains", min: 2, max: 2, call: callContains},
-	function{name: "endsWith", min: 2, max: 2, call: callAffix(strings.HasSuffix)},
-	function{name: "failure", max: maxArgs, call: callFailure},
-	function{name: "format", min: 1, max: maxArgs, check: checkFormat, call: callFormat},
-	function{name: "fromJSON", min: 1, max: 1, call: callFromJSON},
-	function{name: "hashFiles", min: 1, max: maxArgs, call: callHashFiles},
-	function{name: "join", min: 1, max: 2, call: callJoin},
-	function{name: "startsWith", min: 2, max: 2, call: callAffix(strings.HasPrefix)},
-	function{name: "success", max: maxArgs, call: callSuccess},
-	function{name: "toJSON", min: 1, max: 1, call: callToJSON},
-)
+// functions are the functions there are, by name.
+var functions = [...]function{
+	{name: "always", folded: "always", call: func(*evaluator, *node) (Value, *exprError) { return Bool(true), nil }},
+	{name: "cancelled", folded: "cancelled", call: func(e *evaluator, _ *node) (Value, *exprError) { return Bool(e.scope.status.Cancelled), nil }},
+	{name: "case", folded: "case", min: 3, max: maxArgs, odd: true, call: callCase},
+	{name: "contains", folded: "contains", min: 2, max: 2, call: callContains},
+	{name: "endsWith", folded: "endswith", min: 2, max: 2, call: callEndsWith},
+	{name: "failure", folded: "failure", max: maxArgs, call: callFailure},
+	{name: "format", folded: "format", min: 1, max: maxArgs, check: checkFormat, call: callFormat},
+	{name: "fromJSON", folded: "fromjson", min: 1, max: 1, call: callFromJSON},
+	{name: "hashFiles", folded: "hashfiles", min: 1, max: maxArgs, call: callHashFiles},
+	{name: "join", folded: "join", min: 1, max: 2, call: callJoin},
+	{name: "startsWith", folded: "startswith", min: 2, max: 2, call: callStartsWith},
+	{name: "success", folded: "success", max: maxArgs, call: callSuccess},
+	{name: "toJSON", folded: "tojson", min: 1, max: 1, call: callToJSON},
+}
 
-func indexFunctions(fs ...function) map[string]*function {
-	index := make(map[string]*function, len(fs))
-	for _, f := range fs {
-		index[foldCase(f.name)] = &f
+// functionNamed returns the function of a name in any case, nil if there is none.
+func functionNamed(name string) *function {
+	for i := range functions {
+		if f := &functions[i]; len(f.name) == len(name) && equalFold(f.name, name) {
+			return f
+		}
 	}
-	return index
+	return nil
 }
 
 func functionNames() []string {
-	var names []string
-	for _, k := range slices.Sorted(maps.Keys(functions)) {
-		names = append(names, functions[k].name)
+	names := make([]string, len(functions))
+	for i := range functions {
+		names[i] = functions[i].name
 	}
 	return names
 }
@@ -76,33 +79,6 @@ func (f *function) arity() string {
 	return strconv.Itoa(f.min) + " to " + strconv.Itoa(f.max)
 }
 
-// args evaluates all arguments in order.
-func (e *evaluator) args(n *node) ([]Value, *exprError) {
-	out := make([]Value, len(n.args))
-	for i, a := range n.args {
-		v, err := e.eval(a)
-		if err != nil {
-			return nil, err
-		}
-		out[i] = v
-	}
-	return out, nil
-}
-
-func primitive(v Value) bool { return v.kind != KindArray && v.kind != KindObject }
-
-// text makes a string of which parts came from the given values.
-func (e *evaluator) text(pos int, s string, from ...Value) (Value, *exprError) {
-	v := String(s)
-	for _, f := range from {
-		if f.Tainted() {
-			v.tainted = true
-			break
-		}
-	}
-	return v, e.spend(pos, 0, len(s))
-}
-
 // callCase evaluates predicates in order and only the value that is chosen.
 func callCase(e *evaluator, n *node) (Value, *exprError) {
 	last := len(n.args) - 1
@@ -111,8 +87,8 @@ func callCase(e *evaluator, n *node) (Value, *exprError) {
 		if err != nil {
 			return Null, err
 		}
-		if p.Kind() != KindBool {
-			return Null, exprErrorf(n.args[i].pos, "case predicate must evaluate to a boolean value, not to %s: compare it, for example with == or !=", article(p.Kind()))
+		if p.kind != KindBool {
+			return Null, exprErrorf(n.args[i].pos, "case predicate must evaluate to a boolean value, not to %s: compare it, for example with == or !=", article(p.kind))
 		}
 		if p.Truthy() {
 			return e.eval(n.args[i+1])
@@ -126,79 +102,105 @@ func article(k Kind) string {
 	case KindNull:
 		return "null"
 	case KindArray, KindObject:
-		return "an " + string(k)
+		return "an " + k.String()
 	}
-	return "a " + string(k)
+	return "a " + k.String()
 }
 
 func callContains(e *evaluator, n *node) (Value, *exprError) {
-	args, err := e.args(n)
+	search, err := e.eval(n.args[0])
+	if err != nil || search.kind == KindObject || search.kind == KindArray && len(search.arr.items) == 0 {
+		return Bool(false), err
+	}
+	item, err := e.eval(n.args[1])
 	if err != nil {
 		return Null, err
 	}
-	search, item := args[0], args[1]
-	switch {
-	case primitive(search) && primitive(item):
+	if search.kind != KindArray {
+		if !primitive(item) {
+			return Bool(false), nil
+		}
 		s, sub := search.String(), item.String()
-		if err := e.spend(n.pos, len(s)/64, len(s)); err != nil {
-			return Null, err
-		}
-		return Bool(strings.Contains(foldCase(s), foldCase(sub))), nil
-	case search.kind == KindArray:
-		if err := e.spend(n.pos, len(search.arr.items), 0); err != nil {
-			return Null, err
-		}
-		for _, x := range search.arr.items {
-			if equal(item, x) {
+		return Bool(containsFold(s, sub)), e.spend(n.pos, (len(s)+len(sub))/64, 0)
+	}
+	if err := e.spend(n.pos, len(search.arr.items), 0); err != nil {
+		return Null, err
+	}
+	number := Number(item.Float()) // once, as it may be long
+	for _, x := range search.arr.items {
+		if item.kind == KindString && primitive(x) && x.kind != KindString {
+			if equal(number, x) {
 				return Bool(true), nil
 			}
+		} else if equal(item, x) {
+			return Bool(true), nil
 		}
 	}
 	return Bool(false), nil
 }
 
-func callAffix(has func(s, affix string) bool) func(*evaluator, *node) (Value, *exprError) {
-	return func(e *evaluator, n *node) (Value, *exprError) {
-		args, err := e.args(n)
-		if err != nil || !primitive(args[0]) || !primitive(args[1]) {
-			return Bool(false), err
-		}
-		s, affix := args[0].String(), args[1].String()
-		return Bool(has(foldCase(s), foldCase(affix))), e.spend(n.pos, 0, len(s)+len(affix))
+func callStartsWith(e *evaluator, n *node) (Value, *exprError) { return e.affix(n, hasPrefixFold) }
+
+func callEndsWith(e *evaluator, n *node) (Value, *exprError) { return e.affix(n, hasSuffixFold) }
+
+func (e *evaluator) affix(n *node, has func(s, affix string) bool) (Value, *exprError) {
+	v, err := e.eval(n.args[0])
+	if err != nil || !primitive(v) {
+		return Bool(false), err
 	}
+	a, err := e.eval(n.args[1])
+	if err != nil || !primitive(a) {
+		return Bool(false), err
+	}
+	s, affix := v.String(), a.String()
+	return Bool(has(s, affix)), e.spend(n.pos, (len(s)+len(affix))/64, 0)
 }
 
 func callJoin(e *evaluator, n *node) (Value, *exprError) {
-	args, err := e.args(n)
+	v, err := e.eval(n.args[0])
 	if err != nil {
 		return Null, err
 	}
-	if primitive(args[0]) {
-		return e.text(n.pos, args[0].String(), args[0])
-	}
-	if args[0].kind != KindArray {
+	if v.kind == KindObject {
 		return String(""), nil
 	}
-	sep := String(",")
-	if len(args) > 1 && primitive(args[1]) {
-		sep = args[1]
+	if v.kind != KindArray {
+		return e.text(n.pos, v.String(), v.tainted)
 	}
-	items := args[0].arr.items
-	total := len(sep.str) * len(items)
-	parts := make([]string, len(items))
-	for i, x := range items {
-		parts[i] = x.String()
-		total += len(parts[i])
+	items := v.arr.items
+	sep := String(",")
+	if len(n.args) > 1 && len(items) > 1 {
+		s, err := e.eval(n.args[1])
+		if err != nil {
+			return Null, err
+		}
+		if primitive(s) {
+			sep = s
+		}
+	}
+	between := sep.String()
+	total := len(between) * len(items)
+	for _, x := range items {
+		total += x.textLen()
 	}
 	if err := e.spend(n.pos, len(items), total); err != nil { // before it is built
 		return Null, err
 	}
-	return e.text(n.pos, strings.Join(parts, sep.String()), args[0], sep)
+	buf := make([]byte, 0, total)
+	for i, x := range items {
+		if i > 0 {
+			buf = append(buf, between...)
+		}
+		buf = x.appendText(buf)
+	}
+	out := String(string(buf))
+	out.tainted = v.Tainted() || sep.tainted
+	return out, nil
 }
 
 // readFormat reads a format string for the given number of arguments and
 // hands its pieces to emit: literal text, or, with arg from 0, an argument. The
-// message is without its place.
+// position of its own errors is -1.
 func readFormat(fs string, args int, emit func(text string, arg int) *exprError) *exprError {
 	for i := 0; i < len(fs); {
 		j := strings.IndexAny(fs[i:], "{}")
@@ -218,11 +220,11 @@ func readFormat(fs string, args int, emit func(text string, arg int) *exprError)
 		}
 		end := skipDigits(fs, i+1)
 		if fs[i] == '}' || end == i+1 || end == len(fs) || fs[end] != '}' {
-			return exprErrorf(0, "invalid format string %s: placeholders are {0}, {1}, …; a brace itself is written twice", quote(fs))
+			return exprErrorf(-1, "invalid format string %s: placeholders are {0}, {1}, …; a brace itself is written twice", quote(fs))
 		}
 		k, err := strconv.Atoi(fs[i+1 : end])
 		if err != nil || k >= args {
-			return exprErrorf(0, "format string %s refers to argument {%s}, but there are only %d", quote(fs), fs[i+1:end], args)
+			return exprErrorf(-1, "format string %s refers to argument {%s}, but there are only %d", quote(fs), fs[i+1:end], args)
 		}
 		if err := emit("", k); err != nil {
 			return err
@@ -245,26 +247,48 @@ func checkFormat(n *node) *exprError {
 	return err
 }
 
+// callFormat evaluates the arguments that the format string names, when it does.
 func callFormat(e *evaluator, n *node) (Value, *exprError) {
-	args, err := e.args(n)
+	f, err := e.eval(n.args[0])
 	if err != nil {
 		return Null, err
 	}
-	var b strings.Builder
-	tainted := args[0].Tainted()
-	err = readFormat(args[0].String(), len(args)-1, func(text string, arg int) *exprError {
-		if arg >= 0 {
-			text = args[arg+1].String()
-			tainted = tainted || args[arg+1].Tainted()
+	args := n.args[1:]
+	var room [4]Value
+	values := room[:0]
+	if len(args) > len(room) {
+		values = make([]Value, 0, len(args))
+	}
+	values = values[:len(args)]
+	var known [maxArgs]bool
+	var small [128]byte
+	buf, tainted := small[:0], f.tainted
+	err = readFormat(f.String(), len(args), func(text string, arg int) *exprError {
+		if arg < 0 {
+			buf = append(buf, text...)
+			return e.spend(n.pos, 1, len(text))
 		}
-		b.WriteString(text)
-		return e.spend(0, 1, len(text))
+		if !known[arg] {
+			v, err := e.eval(args[arg])
+			if err != nil {
+				return err
+			}
+			values[arg], known[arg] = v, true
+		}
+		v := values[arg]
+		if err := e.spend(n.pos, 1, v.textLen()); err != nil { // before it is copied
+			return err
+		}
+		buf, tainted = v.appendText(buf), tainted || v.Tainted()
+		return nil
 	})
 	if err != nil {
-		err.pos = n.args[0].pos
+		if err.pos < 0 {
+			err.pos = n.args[0].pos
+		}
 		return Null, err
 	}
-	v := String(b.String())
+	v := String(string(buf))
 	v.tainted = tainted
 	return v, nil
 }
@@ -278,7 +302,7 @@ func callToJSON(e *evaluator, n *node) (Value, *exprError) {
 	if !w.value(v, 0) {
 		return Null, exprErrorf(n.pos, "toJSON makes more than %d MiB", maxEvalBytes>>20)
 	}
-	return e.text(n.pos, string(w.buf), v)
+	return e.text(n.pos, string(w.buf), v.Tainted())
 }
 
 func callFromJSON(e *evaluator, n *node) (Value, *exprError) {
@@ -293,27 +317,25 @@ func callFromJSON(e *evaluator, n *node) (Value, *exprError) {
 	if err := e.spend(n.pos, len(s)/16, 4*len(s)); err != nil {
 		return Null, err
 	}
-	out, jerr := FromJSON([]byte(s))
+	out, jerr := readJSON(s, false)
 	if jerr != nil {
 		return Null, exprErrorf(n.pos, "fromJSON was given %s, which is not JSON: %v", quote(s), jerr)
 	}
-	if v.Tainted() {
-		out = out.Taint()
-	}
+	out.tainted = v.tainted
 	return out, nil
 }
 
 func callHashFiles(e *evaluator, n *node) (Value, *exprError) {
-	args, err := e.args(n)
-	if err != nil {
-		return Null, err
-	}
 	if e.scope.hashFiles == nil {
 		return Null, exprErrorf(n.pos, "hashFiles needs the workspace of a running job: use it in a step")
 	}
-	patterns := make([]string, len(args))
-	for i, a := range args {
-		patterns[i] = a.String()
+	patterns := make([]string, len(n.args))
+	for i, a := range n.args {
+		v, err := e.eval(a)
+		if err != nil {
+			return Null, err
+		}
+		patterns[i] = v.String()
 	}
 	sum, herr := e.scope.hashFiles(patterns)
 	if herr != nil {

@@ -60,60 +60,101 @@ type lexer struct {
 	last tokenKind // of the token before, tokEnd at the start
 }
 
-var operators = []struct {
-	text string
-	kind tokenKind
-}{ // longer ones first
-	{"==", tokEqual}, {"!=", tokUnequal}, {"<=", tokLessEqual}, {">=", tokGreaterEqual},
-	{"&&", tokAnd}, {"||", tokOr},
-	{"!", tokNot}, {"<", tokLess}, {">", tokGreater},
-	{"(", tokOpen}, {")", tokClose}, {"[", tokIndex}, {"]", tokUnindex}, {",", tokComma}, {"*", tokStar},
+// next reads the next token into t; at the end of the source its kind is tokEnd.
+func (l *lexer) next(t *token) *exprError {
+	l.skipSpace()
+	t.pos = l.off
+	if l.off == len(l.src) {
+		t.kind, t.text = tokEnd, ""
+		return nil
+	}
+	switch c := l.src[l.off]; {
+	case isLetter(c):
+		return l.word(t)
+	case c == '\'':
+		return l.quoted(t)
+	case c == '.' && l.mayDereference():
+		return l.operator(t, tokDot, 1)
+	case c == '+' || c == '-' || c == '.' || isDigit(c):
+		return l.number(t)
+	default:
+		if k, n := l.symbol(c); n > 0 {
+			return l.operator(t, k, n)
+		}
+	}
+	return l.word(t)
 }
 
-// next returns the next token; at the end of the source its kind is tokEnd.
-func (l *lexer) next() (token, *exprError) {
-	l.skipSpace()
-	if l.off == len(l.src) {
-		return token{kind: tokEnd, pos: l.off}, nil
+func (l *lexer) operator(t *token, k tokenKind, n int) *exprError {
+	t.kind, t.text = k, l.src[l.off:l.off+n]
+	l.off += n
+	l.last = k
+	return nil
+}
+
+// symbol is the operator that begins with c here, and its length; 0 if there is none.
+func (l *lexer) symbol(c byte) (k tokenKind, n int) {
+	then := byte(0)
+	if l.off+1 < len(l.src) {
+		then = l.src[l.off+1]
 	}
-	t, err := l.scan()
-	l.last = t.kind
-	return t, err
+	switch c {
+	case '(':
+		return tokOpen, 1
+	case ')':
+		return tokClose, 1
+	case '[':
+		return tokIndex, 1
+	case ']':
+		return tokUnindex, 1
+	case ',':
+		return tokComma, 1
+	case '*':
+		return tokStar, 1
+	case '!':
+		if then == '=' {
+			return tokUnequal, 2
+		}
+		return tokNot, 1
+	case '<':
+		if then == '=' {
+			return tokLessEqual, 2
+		}
+		return tokLess, 1
+	case '>':
+		if then == '=' {
+			return tokGreaterEqual, 2
+		}
+		return tokGreater, 1
+	case '=', '&', '|':
+		switch {
+		case then != c:
+		case c == '=':
+			return tokEqual, 2
+		case c == '&':
+			return tokAnd, 2
+		default:
+			return tokOr, 2
+		}
+	}
+	return tokEnd, 0
 }
 
 func (l *lexer) skipSpace() {
 	for l.off < len(l.src) {
-		if c := l.src[l.off]; '!' <= c && c <= '~' {
+		c := l.src[l.off]
+		if '!' <= c && c <= '~' {
 			return
 		}
-		r, n := utf8.DecodeRuneInString(l.src[l.off:])
+		r, n := rune(c), 1
+		if c >= utf8.RuneSelf {
+			r, n = utf8.DecodeRuneInString(l.src[l.off:])
+		}
 		if !unicode.IsSpace(r) {
 			return
 		}
 		l.off += n
 	}
-}
-
-func (l *lexer) scan() (token, *exprError) {
-	start, rest := l.off, l.src[l.off:]
-	switch c := rest[0]; {
-	case 'a' <= c && c <= 'z':
-		return l.word()
-	case c == '\'':
-		return l.quoted()
-	case c == '.' && l.mayDereference():
-		l.off++
-		return token{kind: tokDot, pos: start, text: "."}, nil
-	case c == '+' || c == '-' || c == '.' || '0' <= c && c <= '9':
-		return l.number()
-	}
-	for _, op := range operators {
-		if strings.HasPrefix(rest, op.text) {
-			l.off += len(op.text)
-			return token{kind: op.kind, pos: start, text: op.text}, nil
-		}
-	}
-	return l.word()
 }
 
 // mayDereference reports whether a dot here follows something with properties.
@@ -125,43 +166,47 @@ func (l *lexer) mayDereference() bool {
 	return false
 }
 
+// literal makes t a literal of the source from t.pos up to here.
+func (l *lexer) literal(t *token, v Value) *exprError {
+	t.kind, t.text, t.val = tokLiteral, l.src[t.pos:l.off], v
+	l.last = tokLiteral
+	return nil
+}
+
 // quoted scans a string in single quotes; two quotes stand for one.
-func (l *lexer) quoted() (token, *exprError) {
-	start := l.off
+func (l *lexer) quoted(t *token) *exprError {
 	doubled := false
-	for i := start + 1; i < len(l.src); i++ {
-		if l.src[i] != '\'' {
-			continue
+	for i := t.pos + 1; ; i++ {
+		n := strings.IndexByte(l.src[i:], '\'')
+		if n < 0 {
+			return exprErrorf(t.pos, "the string %s is not closed: add a single quote at its end (a quote within it is written twice)", quote(l.src[t.pos:]))
 		}
-		if i+1 < len(l.src) && l.src[i+1] == '\'' {
+		if i += n; i+1 < len(l.src) && l.src[i+1] == '\'' {
 			doubled = true
 			i++
 			continue
 		}
 		l.off = i + 1
-		s := l.src[start+1 : i]
-		if doubled {
-			s = strings.ReplaceAll(s, "''", "'")
-		}
-		return token{kind: tokLiteral, pos: start, text: l.src[start:l.off], val: String(s)}, nil
+		break
 	}
-	return token{}, exprErrorf(start, "the string %s is not closed: add a single quote at its end (a quote within it is written twice)", quote(l.src[start:]))
+	s := l.src[t.pos+1 : l.off-1]
+	if doubled {
+		s = strings.ReplaceAll(s, "''", "'")
+	}
+	return l.literal(t, String(s))
 }
 
-func (l *lexer) number() (token, *exprError) {
-	start := l.off
-	text := l.extent(func(c byte) bool { return c == '.' })
+func (l *lexer) number(t *token) *exprError {
+	text := l.extent(true)
 	f := parseNumber(text)
 	if math.IsNaN(f) {
-		return token{}, exprErrorf(start, "unexpected symbol %s: it is not a number", quote(text))
+		return exprErrorf(t.pos, "unexpected symbol %s: it is not a number", quote(text))
 	}
-	return token{kind: tokLiteral, pos: start, text: text, val: Number(f)}, nil
+	return l.literal(t, Number(f))
 }
 
-func (l *lexer) word() (token, *exprError) {
-	start := l.off
-	afterDot := l.last == tokDot
-	text := l.extent(func(byte) bool { return false })
+func (l *lexer) word(t *token) *exprError {
+	text := l.extent(false)
 	if !isIdentifier(text) {
 		hint := ""
 		switch text[0] {
@@ -174,45 +219,48 @@ func (l *lexer) word() (token, *exprError) {
 		case '|':
 			hint = ": or is written ||"
 		}
-		return token{}, exprErrorf(start, "unexpected symbol %s%s", quote(text), hint)
+		return exprErrorf(t.pos, "unexpected symbol %s%s", quote(text), hint)
 	}
-	t := token{kind: tokLiteral, pos: start, text: text}
-	switch {
-	case afterDot:
-		t.kind = tokName
-	case text == "true":
-		t.val = Bool(true)
-	case text == "false":
-		t.val = Bool(false)
-	case text == "null":
-		t.val = Null
-	case text == "NaN":
-		t.val = Number(math.NaN())
-	case text == "Infinity":
-		t.val = Number(math.Inf(1))
-	default:
-		t.kind = tokName
+	if l.last != tokDot {
+		switch text {
+		case "true":
+			return l.literal(t, Bool(true))
+		case "false":
+			return l.literal(t, Bool(false))
+		case "null":
+			return l.literal(t, Null)
+		case "NaN":
+			return l.literal(t, Number(math.NaN()))
+		case "Infinity":
+			return l.literal(t, Number(math.Inf(1)))
+		}
 	}
-	return t, nil
+	t.kind, t.text = tokName, text
+	l.last = tokName
+	return nil
 }
 
-// extent consumes at least one character and then all up to the next
-// boundary, boundaries that also allows excepted.
-func (l *lexer) extent(also func(c byte) bool) string {
+// extent consumes at least one character and then all up to the next space or
+// operator; a dot is no operator within a number.
+func (l *lexer) extent(number bool) string {
 	start := l.off
 	_, n := utf8.DecodeRuneInString(l.src[l.off:])
 	l.off += n
 	for l.off < len(l.src) {
-		if c := l.src[l.off]; c == '_' || c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' {
+		c := l.src[l.off]
+		if isNameByte(c) {
+			l.off++
+			continue
+		}
+		if c < utf8.RuneSelf {
+			if c <= ' ' && unicode.IsSpace(rune(c)) || isBoundary(c) && (c != '.' || !number) {
+				break
+			}
 			l.off++
 			continue
 		}
 		r, n := utf8.DecodeRuneInString(l.src[l.off:])
-		if r < utf8.RuneSelf && also(byte(r)) {
-			l.off += n
-			continue
-		}
-		if unicode.IsSpace(r) || r < utf8.RuneSelf && strings.IndexByte("()[],.!<>=&|", byte(r)) >= 0 {
+		if unicode.IsSpace(r) {
 			break
 		}
 		l.off += n
@@ -220,17 +268,30 @@ func (l *lexer) extent(also func(c byte) bool) string {
 	return l.src[start:l.off]
 }
 
+func isBoundary(c byte) bool {
+	switch c {
+	case '(', ')', '[', ']', ',', '.', '!', '<', '>', '=', '&', '|':
+		return true
+	}
+	return false
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' }
+
+func isNameByte(c byte) bool { return isLetter(c) || isDigit(c) || c == '-' }
+
 func isIdentifier(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_':
-		case i > 0 && ('0' <= c && c <= '9' || c == '-'):
-		default:
+	if s == "" || !isLetter(s[0]) {
+		return false
+	}
+	for i := 1; i < len(s); i++ {
+		if !isNameByte(s[i]) {
 			return false
 		}
 	}
-	return s != ""
+	return true
 }
 
 // quote returns s in quotes, shortened, for a message.

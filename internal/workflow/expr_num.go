@@ -6,48 +6,61 @@ import (
 	"strings"
 )
 
-// formatNumber prints a number as GitHub does: 15 significant digits without
-// trailing zeros; from 1E+15 up and from 1E-05 down with an exponent of at
-// least two digits; -0 is "0".
+// maxNumberText is the length of the longest number: -1.23456789012345E-300.
+const maxNumberText = 22
+
 func formatNumber(f float64) string {
+	var buf [maxNumberText]byte
+	return string(appendNumber(buf[:0], f))
+}
+
+// appendNumber appends a number as GitHub prints it: 15 significant digits
+// without trailing zeros; from 1E+15 up and from 1E-05 down with an exponent of
+// at least two digits; -0 is "0".
+func appendNumber(buf []byte, f float64) []byte {
 	switch {
 	case math.IsNaN(f):
-		return "NaN"
+		return append(buf, "NaN"...)
 	case math.IsInf(f, 1):
-		return "Infinity"
+		return append(buf, "Infinity"...)
 	case math.IsInf(f, -1):
-		return "-Infinity"
-	case f == 0:
-		return "0"
+		return append(buf, "-Infinity"...)
 	case f == math.Trunc(f) && math.Abs(f) < 1e15:
-		return strconv.FormatInt(int64(f), 10)
+		return strconv.AppendInt(buf, int64(f), 10)
 	}
-	mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'e', 14, 64), "e")
-	sign := ""
-	if mantissa[0] == '-' {
-		sign, mantissa = "-", mantissa[1:]
+	var room [24]byte
+	text := strconv.AppendFloat(room[:0], math.Abs(f), 'e', 14, 64) // d.dddddddddddddde±dd
+	exp, _ := strconv.Atoi(string(text[17:]))
+	digits := append(text[:1], text[2:16]...)
+	for digits[len(digits)-1] == '0' {
+		digits = digits[:len(digits)-1]
 	}
-	exp, _ := strconv.Atoi(exponent) // FormatFloat wrote it
-	digits := strings.TrimRight(mantissa[:1]+mantissa[2:], "0")
+	if f < 0 {
+		buf = append(buf, '-')
+	}
 	switch {
 	case exp >= 15 || exp < -4:
+		buf = append(buf, digits[0])
 		if len(digits) > 1 {
-			digits = digits[:1] + "." + digits[1:]
+			buf = append(append(buf, '.'), digits[1:]...)
 		}
-		esign := "+"
+		sign := byte('+')
 		if exp < 0 {
-			esign, exp = "-", -exp
+			sign, exp = '-', -exp
 		}
-		if exp < 10 {
-			esign += "0"
+		if buf = append(buf, 'E', sign); exp < 10 {
+			buf = append(buf, '0')
 		}
-		return sign + digits + "E" + esign + strconv.Itoa(exp)
+		return strconv.AppendInt(buf, int64(exp), 10)
 	case exp < 0:
-		return sign + "0." + strings.Repeat("0", -exp-1) + digits
+		buf = append(append(buf, "0."...), "0000"[:-exp-1]...)
+		return append(buf, digits...)
 	case len(digits) <= exp+1:
-		return sign + digits + strings.Repeat("0", exp+1-len(digits))
+		buf = append(buf, digits...)
+		return append(buf, "000000000000000"[:exp+1-len(digits)]...)
 	}
-	return sign + digits[:exp+1] + "." + digits[exp+1:]
+	buf = append(buf, digits[:exp+1]...)
+	return append(append(buf, '.'), digits[exp+1:]...)
 }
 
 // parseNumber coerces text to a number as GitHub does: surrounding space is
@@ -55,6 +68,13 @@ func formatNumber(f float64) string {
 // exponent, 0x… and 0o… of 32 bits (in two's complement), Infinity; all else
 // is NaN.
 func parseNumber(s string) float64 {
+	if n := len(s); 0 < n && n < 10 && skipDigits(s, 0) == n { // nearly all
+		i := 0
+		for _, c := range []byte(s) {
+			i = 10*i + int(c-'0')
+		}
+		return float64(i)
+	}
 	s = strings.TrimSpace(s)
 	switch {
 	case s == "":

@@ -27,12 +27,13 @@ const (
 
 // node is a node of an expression's syntax tree.
 type node struct {
-	op   op
-	pos  int
-	name string // of a context or function, folded
-	val  Value  // of a literal
-	fn   *function
-	args []*node
+	op    op
+	depth uint8 // of the tree below, itself included
+	pos   int
+	name  string // of a context or function, folded
+	val   Value  // of a literal
+	fn    *function
+	args  []*node
 }
 
 // contextNames are the contexts there are.
@@ -41,26 +42,30 @@ var contextNames = []string{
 	"strategy", "matrix", "needs", "inputs",
 }
 
-// exprParser parses one expression by recursive descent.
+// exprParser parses one expression by precedence.
 type exprParser struct {
 	lex   lexer
 	tok   token
-	depth int
 	known func(context string) bool
+	nodes []node  // room for nodes
+	kids  []*node // room for their arguments
 }
 
 // parseExpr parses an expression; known says which context names exist.
 func parseExpr(src string, known func(context string) bool) (*node, *exprError) {
 	if len(src) > maxExprLength {
-		return nil, exprErrorf(0, "the expression is longer than %d bytes", maxExprLength)
+		if utf16Len(strings.TrimSpace(src)) > maxExprLength {
+			return nil, exprErrorf(0, "the expression is longer than %d characters", maxExprLength)
+		}
 	}
-	p := &exprParser{lex: lexer{src: src}, known: known}
+	p := exprParser{lex: lexer{src: src}, known: known}
 	if err := p.advance(); err != nil {
 		return nil, err
 	}
 	if p.tok.kind == tokEnd {
 		return nil, exprErrorf(0, "an expression was expected")
 	}
+	p.reserve(len(src)/6 + 2)
 	n, err := p.expression()
 	if err != nil {
 		return nil, err
@@ -71,19 +76,41 @@ func parseExpr(src string, known func(context string) bool) (*node, *exprError) 
 	return n, nil
 }
 
-func (p *exprParser) advance() *exprError {
-	t, err := p.lex.next()
-	p.tok = t
-	return err
+// reserve makes room for n nodes, which is a guess: there is more when they are used up.
+func (p *exprParser) reserve(n int) {
+	n = min(n, 64)
+	p.nodes = make([]node, 0, n)
+	p.kids = make([]*node, 0, n)
 }
 
-// accept consumes the next token if it is of the given kind.
-func (p *exprParser) accept(k tokenKind) (bool, *exprError) {
-	if p.tok.kind != k {
-		return false, nil
+// node makes a node. Its depth is that of GitHub's tree, in which parentheses
+// do not count.
+func (p *exprParser) node(o op, pos int, args ...*node) (*node, *exprError) {
+	depth := uint8(0)
+	for _, a := range args {
+		depth = max(depth, a.depth)
 	}
-	return true, p.advance()
+	if depth >= maxExprDepth {
+		return nil, tooDeep(pos)
+	}
+	if len(p.nodes) == cap(p.nodes) || len(p.kids)+len(args) > cap(p.kids) {
+		p.reserve(16 + len(args))
+	}
+	start := len(p.kids)
+	p.kids = append(p.kids, args...)
+	p.nodes = append(p.nodes, node{op: o, depth: depth + 1, pos: pos, args: p.kids[start:len(p.kids):len(p.kids)]})
+	return &p.nodes[len(p.nodes)-1], nil
 }
+
+func (p *exprParser) literal(t *token) (*node, *exprError) {
+	n, err := p.node(opLiteral, t.pos)
+	if err == nil {
+		n.val = t.val
+	}
+	return n, err
+}
+
+func (p *exprParser) advance() *exprError { return p.lex.next(&p.tok) }
 
 func (p *exprParser) expect(k tokenKind, what string) *exprError {
 	if p.tok.kind != k {
@@ -101,165 +128,139 @@ func (p *exprParser) unexpected() *exprError {
 	return exprErrorf(p.tok.pos, "unexpected symbol %s", quote(p.tok.text))
 }
 
-func (p *exprParser) enter() *exprError {
-	if p.depth++; p.depth > maxExprDepth {
-		return exprErrorf(p.tok.pos, "the expression is nested deeper than %d levels", maxExprDepth)
-	}
-	return nil
+// binaryOps are the operations of the tokens between two operands, and how
+// strongly each binds.
+var binaryOps = [tokOr + 1]struct {
+	op    op
+	binds uint8 // 0: the token is no such operator
+}{
+	tokOr: {opOr, 1}, tokAnd: {opAnd, 2},
+	tokEqual: {opEqual, 3}, tokUnequal: {opUnequal, 3},
+	tokLess: {opLess, 4}, tokLessEqual: {opLessEqual, 4}, tokGreater: {opGreater, 4}, tokGreaterEqual: {opGreaterEqual, 4},
 }
 
-func (p *exprParser) leave(n int) { p.depth -= n }
+func (p *exprParser) expression() (*node, *exprError) { return p.operators(1) }
 
-func (p *exprParser) expression() (*node, *exprError) {
-	if err := p.enter(); err != nil {
-		return nil, err
-	}
-	defer p.leave(1)
-	return p.logical(tokOr, opOr, (*exprParser).conjunction)
-}
-
-func (p *exprParser) conjunction() (*node, *exprError) {
-	return p.logical(tokAnd, opAnd, (*exprParser).equality)
-}
-
-// logical parses a chain of one logical operator into one node.
-func (p *exprParser) logical(k tokenKind, o op, operand func(*exprParser) (*node, *exprError)) (*node, *exprError) {
-	n, err := operand(p)
-	if err != nil || p.tok.kind != k {
-		return n, err
-	}
-	if err := p.enter(); err != nil {
-		return nil, err
-	}
-	defer p.leave(1)
-	chain := &node{op: o, pos: p.tok.pos, args: []*node{n}}
-	for p.tok.kind == k {
-		if err := p.advance(); err != nil {
-			return nil, err
-		}
-		n, err := operand(p)
-		if err != nil {
-			return nil, err
-		}
-		chain.args = append(chain.args, n)
-	}
-	return chain, nil
-}
-
-func (p *exprParser) equality() (*node, *exprError) {
-	return p.binary(tokEqual, tokUnequal, (*exprParser).comparison)
-}
-
-func (p *exprParser) comparison() (*node, *exprError) {
-	return p.binary(tokLess, tokGreaterEqual, (*exprParser).unary)
-}
-
-// binaryOps are the operations of the tokens from tokEqual to tokGreaterEqual.
-var binaryOps = [...]op{
-	tokEqual: opEqual, tokUnequal: opUnequal,
-	tokLess: opLess, tokLessEqual: opLessEqual, tokGreater: opGreater, tokGreaterEqual: opGreaterEqual,
-}
-
-// binary parses a left-associative chain of the operators of the tokens from
-// first to last. The tree it makes leans to the left, so each link counts as a
-// level.
-func (p *exprParser) binary(first, last tokenKind, operand func(*exprParser) (*node, *exprError)) (*node, *exprError) {
-	n, err := operand(p)
+// operators parses operands and what stands between them, as far as it binds
+// at least so strongly. All operators are left-associative; a chain of && or
+// of || is one node.
+func (p *exprParser) operators(least uint8) (*node, *exprError) {
+	n, err := p.unary()
 	if err != nil {
 		return nil, err
 	}
-	links := 0
-	defer func() { p.leave(links) }()
-	for p.tok.kind >= first && p.tok.kind <= last {
+	for {
 		o := binaryOps[p.tok.kind]
-		links++
-		if err := p.enter(); err != nil {
-			return nil, err
+		if o.binds == 0 || o.binds < least {
+			return n, nil
 		}
 		pos := p.tok.pos
 		if err := p.advance(); err != nil {
 			return nil, err
 		}
-		right, err := operand(p)
+		right, err := p.operators(o.binds + 1)
 		if err != nil {
 			return nil, err
 		}
-		n = &node{op: o, pos: pos, args: []*node{n, right}}
+		if o.op == opAnd || o.op == opOr {
+			n, err = p.chain(o.op, pos, n, right)
+		} else {
+			n, err = p.node(o.op, pos, n, right)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return n, nil
+}
+
+// chain makes a node of a logical operator; operands that are of the same
+// operator become part of it.
+func (p *exprParser) chain(o op, pos int, left, right *node) (*node, *exprError) {
+	rest := []*node{right}
+	if right.op == o {
+		rest = right.args
+	}
+	if left.op != o {
+		if right.op != o {
+			return p.node(o, pos, left, right)
+		}
+		return p.node(o, pos, append([]*node{left}, rest...)...)
+	}
+	for _, a := range rest {
+		if a.depth >= maxExprDepth {
+			return nil, tooDeep(pos)
+		}
+		left.depth = max(left.depth, a.depth+1)
+	}
+	left.args = append(left.args, rest...)
+	return left, nil
+}
+
+func tooDeep(pos int) *exprError {
+	return exprErrorf(pos, "the expression is nested deeper than %d levels", maxExprDepth)
 }
 
 func (p *exprParser) unary() (*node, *exprError) {
 	if p.tok.kind != tokNot {
 		return p.postfix()
 	}
-	if err := p.enter(); err != nil {
-		return nil, err
+	pos, nots := p.tok.pos, 0
+	for ; p.tok.kind == tokNot; nots++ {
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
 	}
-	defer p.leave(1)
-	pos := p.tok.pos
-	if err := p.advance(); err != nil {
-		return nil, err
+	n, err := p.postfix()
+	for ; nots > 0 && err == nil; nots-- {
+		n, err = p.node(opNot, pos, n)
 	}
-	n, err := p.unary()
-	if err != nil {
-		return nil, err
-	}
-	return &node{op: opNot, pos: pos, args: []*node{n}}, nil
+	return n, err
 }
 
 // postfix parses an operand and the properties and indexes taken from it.
 func (p *exprParser) postfix() (*node, *exprError) {
 	literal := p.tok.kind == tokLiteral
 	n, err := p.operand()
-	if err != nil || literal {
-		return n, err
-	}
-	links := 0
-	defer func() { p.leave(links) }()
-	for p.tok.kind == tokDot || p.tok.kind == tokIndex {
-		links++
-		if err := p.enter(); err != nil {
-			return nil, err
-		}
+	for err == nil && !literal && (p.tok.kind == tokDot || p.tok.kind == tokIndex) {
 		pos, dot := p.tok.pos, p.tok.kind == tokDot
 		if err := p.advance(); err != nil {
 			return nil, err
 		}
-		star, err := p.accept(tokStar)
-		if err != nil {
-			return nil, err
+		var index *node // nil: *
+		switch {
+		case p.tok.kind == tokStar:
+			err = p.advance()
+		case dot:
+			p.tok.val = String(p.tok.text)
+			if index, err = p.literal(&p.tok); err == nil {
+				err = p.expect(tokName, "a property's name after the dot")
+			}
+		default:
+			index, err = p.expression()
+		}
+		if err == nil && !dot {
+			err = p.expect(tokUnindex, `"]"`)
 		}
 		switch {
-		case star:
-			n = &node{op: opStar, pos: pos, args: []*node{n}}
-		case dot:
-			name := p.tok
-			if err := p.expect(tokName, "a property's name after the dot"); err != nil {
-				return nil, err
-			}
-			n = &node{op: opIndex, pos: pos, args: []*node{n, {op: opLiteral, pos: name.pos, val: String(name.text)}}}
+		case err != nil:
+			return nil, err
+		case index == nil:
+			n, err = p.node(opStar, pos, n)
 		default:
-			index, err := p.expression()
-			if err != nil {
-				return nil, err
-			}
-			n = &node{op: opIndex, pos: pos, args: []*node{n, index}}
-		}
-		if !dot {
-			if err := p.expect(tokUnindex, `"]"`); err != nil {
-				return nil, err
-			}
+			n, err = p.node(opIndex, pos, n, index)
 		}
 	}
-	return n, nil
+	return n, err
 }
 
 func (p *exprParser) operand() (*node, *exprError) {
-	t := p.tok
-	switch t.kind {
+	switch p.tok.kind {
 	case tokLiteral:
-		return &node{op: opLiteral, pos: t.pos, val: t.val}, p.advance()
+		n, err := p.literal(&p.tok)
+		if err != nil {
+			return nil, err
+		}
+		return n, p.advance()
 	case tokOpen:
 		if err := p.advance(); err != nil {
 			return nil, err
@@ -270,41 +271,47 @@ func (p *exprParser) operand() (*node, *exprError) {
 		}
 		return n, p.expect(tokClose, `")"`)
 	case tokName:
+		name, pos := p.tok.text, p.tok.pos
 		if err := p.advance(); err != nil {
 			return nil, err
 		}
 		if p.tok.kind == tokOpen {
-			return p.call(t)
+			return p.call(name, pos)
 		}
-		name := foldCase(t.text)
-		if !p.known(name) {
-			return nil, unknownContext(t)
+		context := foldCase(name)
+		if !p.known(context) {
+			return nil, unknownContext(name, pos)
 		}
-		return &node{op: opContext, pos: t.pos, name: name}, nil
+		n, err := p.node(opContext, pos)
+		if err == nil {
+			n.name = context
+		}
+		return n, err
 	}
 	return nil, p.unexpected()
 }
 
-func unknownContext(t token) *exprError {
-	if f := functions[foldCase(t.text)]; f != nil {
-		return exprErrorf(t.pos, "%s is a function: write %s()", quote(t.text), f.name)
+func unknownContext(name string, pos int) *exprError {
+	if f := functionNamed(name); f != nil {
+		return exprErrorf(pos, "%s is a function: write %s()", quote(name), f.name)
 	}
-	return exprErrorf(t.pos, "unrecognized named-value %s%s; text is written in single quotes", quote(t.text),
-		didYouMean(t.text, contextNames))
+	return exprErrorf(pos, "unrecognized named-value %s%s; text is written in single quotes", quote(name),
+		didYouMean(name, contextNames))
 }
 
-func (p *exprParser) call(name token) (*node, *exprError) {
-	f := functions[foldCase(name.text)]
+func (p *exprParser) call(name string, pos int) (*node, *exprError) {
+	f := functionNamed(name)
 	if f == nil {
-		return nil, exprErrorf(name.pos, "unrecognized function %s%s; there are %s", quote(name.text),
-			didYouMean(name.text, functionNames()), strings.Join(functionNames(), ", "))
+		return nil, exprErrorf(pos, "unrecognized function %s%s; there are %s", quote(name),
+			didYouMean(name, functionNames()), strings.Join(functionNames(), ", "))
 	}
 	if err := p.advance(); err != nil {
 		return nil, err
 	}
-	n := &node{op: opCall, pos: name.pos, name: foldCase(name.text), fn: f}
+	var room [4]*node
+	args := room[:0]
 	for p.tok.kind != tokClose {
-		if len(n.args) > 0 {
+		if len(args) > 0 {
 			if err := p.expect(tokComma, `"," or ")"`); err != nil {
 				return nil, err
 			}
@@ -313,11 +320,16 @@ func (p *exprParser) call(name token) (*node, *exprError) {
 		if err != nil {
 			return nil, err
 		}
-		n.args = append(n.args, arg)
+		args = append(args, arg)
 	}
-	if err := f.checkArgs(name.pos, len(n.args)); err != nil {
+	if err := f.checkArgs(pos, len(args)); err != nil {
 		return nil, err
 	}
+	n, err := p.node(opCall, pos, args...)
+	if err != nil {
+		return nil, err
+	}
+	n.name, n.fn = f.folded, f
 	if f.check != nil {
 		if err := f.check(n); err != nil {
 			return nil, err
@@ -336,11 +348,6 @@ func (n *node) walk(visit func(*node)) {
 
 // callsStatus reports whether the expression calls a status function; a
 // condition that does not is true only after success.
-func (n *node) callsStatus() (found bool) {
-	n.walk(func(x *node) {
-		if x.op == opCall && slices.Contains(statusFunctions, x.name) {
-			found = true
-		}
-	})
-	return found
+func (n *node) callsStatus() bool {
+	return n.op == opCall && slices.Contains(statusFunctions, n.name) || slices.ContainsFunc(n.args, (*node).callsStatus)
 }

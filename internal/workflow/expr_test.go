@@ -78,7 +78,7 @@ func TestEval(t *testing.T) {
 					continue
 				}
 				raw, _ := v.MarshalJSON()
-				if err != nil || string(v.Kind()) != c.kind || string(raw) != c.value {
+				if err != nil || v.Kind().String() != c.kind || string(raw) != c.value {
 					t.Errorf("%s:%d: %s = %s %s (%v), want %s %s", file, c.line, c.expr, v.Kind(), raw, err, c.kind, c.value)
 				}
 			}
@@ -113,8 +113,10 @@ func TestEvalBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ expr, want string }{
-		"long":       {strings.Repeat(" ", maxExprLength) + "1", "longer than"},
-		"parens":     {strings.Repeat("(", 200) + "1" + strings.Repeat(")", 200), "nested deeper"},
+		"long":       {"1" + strings.Repeat(" ", maxExprLength) + "== 1", "longer than"},
+		"parens":     {strings.Repeat("(", 10_000) + "1" + strings.Repeat(")", 10_000), ""},
+		"open":       {strings.Repeat("(", 21_000), "unexpected end"},
+		"indexes":    {strings.Repeat("github[", 3_000), "unexpected end"},
 		"not":        {strings.Repeat("!", 200) + "1", "nested deeper"},
 		"index":      {"github" + strings.Repeat(".x", 200), "nested deeper"},
 		"chain":      {"1" + strings.Repeat("==1", 200), "nested deeper"},

@@ -1,119 +1,285 @@
 package workflow
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
-// FromJSON reads one JSON text as a value. Objects keep the order of the text;
-// a repeated name replaces the value of the one before.
-func FromJSON(raw []byte) (Value, error) { return readJSON(raw, false) }
+// FromJSON reads one JSON text (RFC 8259) as a value. Objects keep the order
+// of the text; of names that differ at most in case the last value counts, at
+// the place and in the spelling of the first. Numbers beyond the range are
+// infinite.
+func FromJSON(raw []byte) (Value, error) { return readJSON(string(raw), false) }
 
 // readJSON is FromJSON; exact says whether the names of the outermost object
 // are case-sensitive.
-func readJSON(raw []byte, exact bool) (Value, error) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	r := jsonReader{dec: d, exact: exact}
+func readJSON(text string, exact bool) (Value, error) {
+	r := jsonReader{text: text, exact: exact}
 	v, err := r.value(0)
 	if err != nil {
 		return Null, err
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+	if r.space(); r.off < len(text) {
 		return Null, errors.New("there is more text after the value")
 	}
 	return v, nil
 }
 
+// jsonReader reads one JSON text.
 type jsonReader struct {
-	dec   *json.Decoder
+	text  string
+	off   int
 	exact bool // names of the outermost object are case-sensitive
 	count int
 }
 
-func (r *jsonReader) value(depth int) (Value, error) {
-	t, err := r.dec.Token()
-	if errors.Is(err, io.EOF) {
-		return Null, io.ErrUnexpectedEOF
+func (r *jsonReader) space() {
+	for r.off < len(r.text) {
+		switch r.text[r.off] {
+		case ' ', '\t', '\n', '\r':
+			r.off++
+		default:
+			return
+		}
 	}
-	if err != nil {
-		return Null, err
-	}
-	return r.from(t, depth)
 }
 
-func (r *jsonReader) from(t json.Token, depth int) (Value, error) {
+// peek is the next character that is no space, 0 at the end.
+func (r *jsonReader) peek() byte {
+	if r.space(); r.off == len(r.text) {
+		return 0
+	}
+	return r.text[r.off]
+}
+
+func (r *jsonReader) unexpected() error {
+	if r.off >= len(r.text) {
+		return errors.New("unexpected end of JSON")
+	}
+	c, _ := utf8.DecodeRuneInString(r.text[r.off:])
+	return fmt.Errorf("unexpected character %q at %d", c, r.off+1)
+}
+
+func (r *jsonReader) value(depth int) (Value, error) {
 	if r.count++; r.count > maxJSONValues {
 		return Null, fmt.Errorf("more than %d values", maxJSONValues)
 	}
-	if depth > maxJSONDepth {
-		return Null, fmt.Errorf("nested deeper than %d levels", maxJSONDepth)
-	}
-	switch t := t.(type) {
-	case nil:
-		return Null, nil
-	case bool:
-		return Bool(t), nil
-	case string:
-		return String(t), nil
-	case json.Number:
-		f, err := t.Float64()
-		if err != nil && math.IsInf(f, 0) {
-			err = nil // beyond the range: an infinity
+	switch c := r.peek(); {
+	case c == '"':
+		s, err := r.quoted()
+		return String(s), err
+	case c == '-' || isDigit(c):
+		return r.number()
+	case c == '[' || c == '{':
+		if depth >= maxJSONDepth {
+			return Null, fmt.Errorf("nested deeper than %d levels", maxJSONDepth)
 		}
-		return Number(f), err
-	case json.Delim:
-		if t == '[' {
+		if r.off++; c == '[' {
 			return r.array(depth)
 		}
-		if t == '{' {
-			return r.object(depth)
+		return r.object(depth)
+	case r.word("true"):
+		return Bool(true), nil
+	case r.word("false"):
+		return Bool(false), nil
+	case r.word("null"):
+		return Null, nil
+	}
+	return Null, r.unexpected()
+}
+
+func (r *jsonReader) word(w string) bool {
+	if !strings.HasPrefix(r.text[r.off:], w) {
+		return false
+	}
+	r.off += len(w)
+	return true
+}
+
+func (r *jsonReader) number() (Value, error) {
+	start := r.off
+	if r.text[r.off] == '-' {
+		r.off++
+	}
+	first := r.off
+	if !r.digits() {
+		return Null, r.unexpected()
+	}
+	if r.text[first] == '0' && r.off > first+1 {
+		r.off = first + 1
+		return Null, r.unexpected()
+	}
+	if r.word(".") && !r.digits() {
+		return Null, r.unexpected()
+	}
+	if r.word("e") || r.word("E") {
+		if !r.word("+") {
+			r.word("-")
+		}
+		if !r.digits() {
+			return Null, r.unexpected()
 		}
 	}
-	return Null, fmt.Errorf("unexpected %v", t)
+	f, _ := strconv.ParseFloat(r.text[start:r.off], 64) // out of range: an infinity
+	return Number(f), nil
+}
+
+// digits consumes digits and reports whether there was one.
+func (r *jsonReader) digits() bool {
+	start := r.off
+	r.off = skipDigits(r.text, start)
+	return r.off > start
 }
 
 func (r *jsonReader) array(depth int) (Value, error) {
 	a := &array{}
-	for r.dec.More() {
-		v, err := r.value(depth + 1)
+	v := Value{kind: KindArray, arr: a}
+	if r.peek() == ']' {
+		r.off++
+		return v, nil
+	}
+	for {
+		x, err := r.value(depth + 1)
 		if err != nil {
 			return Null, err
 		}
-		a.items = append(a.items, v)
+		a.items = append(a.items, x)
+		switch r.peek() {
+		case ',':
+			r.off++
+		case ']':
+			r.off++
+			return v, nil
+		default:
+			return Null, r.unexpected()
+		}
 	}
-	_, err := r.dec.Token()
-	return Value{kind: KindArray, arr: a}, eofUnexpected(err)
 }
 
 func (r *jsonReader) object(depth int) (Value, error) {
 	o := newObject(0, r.exact && depth == 0)
-	for r.dec.More() {
-		k, err := r.dec.Token()
-		if err != nil {
-			return Null, eofUnexpected(err)
+	v := Value{kind: KindObject, obj: o}
+	if r.peek() == '}' {
+		r.off++
+		return v, nil
+	}
+	for {
+		if r.peek() != '"' {
+			return Null, r.unexpected()
 		}
-		v, err := r.value(depth + 1)
+		k, err := r.quoted()
 		if err != nil {
 			return Null, err
 		}
-		o.set(k.(string), v) // the decoder accepts no other name
+		if r.peek() != ':' {
+			return Null, r.unexpected()
+		}
+		r.off++
+		x, err := r.value(depth + 1)
+		if err != nil {
+			return Null, err
+		}
+		o.set(k, x)
+		switch r.peek() {
+		case ',':
+			r.off++
+		case '}':
+			r.off++
+			return v, nil
+		default:
+			return Null, r.unexpected()
+		}
 	}
-	_, err := r.dec.Token()
-	return Value{kind: KindObject, obj: o}, eofUnexpected(err)
 }
 
-func eofUnexpected(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+// quoted reads a string. Surrogates that are alone, and bytes that are not
+// UTF-8, become U+FFFD.
+func (r *jsonReader) quoted() (string, error) {
+	start := r.off + 1
+	for r.off = start; r.off < len(r.text); r.off++ {
+		switch c := r.text[r.off]; {
+		case c == '"':
+			r.off++
+			return strings.ToValidUTF8(r.text[start:r.off-1], "\uFFFD"), nil
+		case c < ' ':
+			return "", r.unexpected()
+		case c == '\\':
+			return r.escaped(start)
+		}
 	}
-	return err
+	return "", r.unexpected()
+}
+
+// escaped reads the rest of a string that has an escape sequence here.
+func (r *jsonReader) escaped(start int) (string, error) {
+	buf := append(make([]byte, 0, r.off-start+32), r.text[start:r.off]...)
+	for r.off < len(r.text) {
+		c := r.text[r.off]
+		switch {
+		case c == '"':
+			r.off++
+			return strings.ToValidUTF8(string(buf), "\uFFFD"), nil
+		case c < ' ':
+			return "", r.unexpected()
+		case c != '\\':
+			buf = append(buf, c)
+			r.off++
+			continue
+		}
+		if r.off++; r.off == len(r.text) {
+			break
+		}
+		c = r.text[r.off]
+		if c == 'u' {
+			u, ok := r.hex(r.off + 1)
+			if !ok {
+				return "", r.unexpected()
+			}
+			r.off += 5
+			if utf16.IsSurrogate(u) {
+				low, ok := rune(0), false
+				if strings.HasPrefix(r.text[r.off:], `\u`) {
+					low, ok = r.hex(r.off + 2)
+				}
+				if u = utf16.DecodeRune(u, low); ok && u != utf8.RuneError {
+					r.off += 6
+				}
+			}
+			buf = utf8.AppendRune(buf, u)
+			continue
+		}
+		i := strings.IndexByte(`"\/bfnrt`, c)
+		if i < 0 {
+			return "", r.unexpected()
+		}
+		buf = append(buf, "\"\\/\b\f\n\r\t"[i])
+		r.off++
+	}
+	return "", r.unexpected()
+}
+
+// hex reads the four hexadecimal digits at off.
+func (r *jsonReader) hex(off int) (rune, bool) {
+	if off+4 > len(r.text) {
+		return 0, false
+	}
+	u := rune(0)
+	for _, c := range []byte(r.text[off : off+4]) {
+		switch {
+		case isDigit(c):
+			u = u<<4 | rune(c-'0')
+		case 'a' <= lowerASCII(c) && lowerASCII(c) <= 'f':
+			u = u<<4 | rune(lowerASCII(c)-'a'+10)
+		default:
+			return 0, false
+		}
+	}
+	return u, true
 }
 
 // JSON returns the value as toJSON prints it: two spaces of indentation,
@@ -125,8 +291,8 @@ func (v Value) JSON() string {
 	return string(w.buf)
 }
 
-// MarshalJSON returns the value as compact JSON. NaN and the infinities, which
-// JSON lacks, become strings.
+// MarshalJSON returns the value as compact JSON, with numbers exact. NaN and the
+// infinities, which JSON lacks, become strings of what toJSON prints.
 func (v Value) MarshalJSON() ([]byte, error) {
 	w := jsonWriter{limit: math.MaxInt}
 	w.value(v, 0)
@@ -149,11 +315,7 @@ func (w *jsonWriter) value(v Value, depth int) bool {
 	case KindBool:
 		w.buf = append(w.buf, v.String()...)
 	case KindNumber:
-		if !w.pretty && (math.IsNaN(v.num) || math.IsInf(v.num, 0)) {
-			w.quoted(v.String())
-		} else {
-			w.buf = append(w.buf, v.String()...)
-		}
+		w.number(v.num)
 	case KindString:
 		w.quoted(v.str)
 	case KindArray:
@@ -173,6 +335,21 @@ func (w *jsonWriter) value(v Value, depth int) bool {
 		w.buf = append(w.buf, "null"...)
 	}
 	return true
+}
+
+func (w *jsonWriter) number(f float64) {
+	switch {
+	case w.pretty:
+		w.buf = appendNumber(w.buf, f)
+	case math.IsNaN(f) || math.IsInf(f, 0):
+		w.quoted(formatNumber(f))
+	case f == 0: // -0 is 0
+		w.buf = append(w.buf, '0')
+	case math.Abs(f) < 1e-6 || math.Abs(f) >= 1e21:
+		w.buf = strconv.AppendFloat(w.buf, f, 'e', -1, 64)
+	default:
+		w.buf = strconv.AppendFloat(w.buf, f, 'f', -1, 64)
+	}
 }
 
 func (w *jsonWriter) list(open, end byte, depth, n int, item func(i int) bool) bool {
@@ -196,7 +373,9 @@ func (w *jsonWriter) list(open, end byte, depth, n int, item func(i int) bool) b
 func (w *jsonWriter) newline(depth int) {
 	if w.pretty {
 		w.buf = append(w.buf, '\n')
-		w.buf = append(w.buf, strings.Repeat("  ", depth)...)
+		for range depth {
+			w.buf = append(w.buf, "  "...)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ type Scope struct {
 func NewScope(contexts map[string]json.RawMessage) (*Scope, error) {
 	s := &Scope{contexts: make(map[string]Value, len(contexts)+4), status: Status{Success: true}}
 	for name, raw := range contexts {
-		v, err := readJSON(raw, foldCase(name) == "env")
+		v, err := readJSON(string(raw), foldCase(name) == "env")
 		if err != nil {
 			return nil, sallyport.Errorf(sallyport.CodeInvalid, "read context %.40q: %v", name, err)
 		}

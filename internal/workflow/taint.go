@@ -66,7 +66,7 @@ func taintBelow(key, parent string, v Value) Value {
 		for i, x := range v.arr.items {
 			items[i] = taintBelow(key, parent, x)
 		}
-		return Value{kind: KindArray, arr: &array{items: items}, tainted: v.tainted}
+		return Value{kind: KindArray, arr: newArray(items), tainted: v.tainted}
 	case KindObject:
 		if slices.Contains(taintedTrees, key) {
 			return v.Taint()

@@ -3,17 +3,22 @@ package workflow
 import "math"
 
 // Kind is the type of a Value.
-type Kind string
+type Kind uint8
 
-// Kinds of values, named as GitHub names them.
+// Kinds of values.
 const (
-	KindNull   Kind = "null"
-	KindBool   Kind = "boolean"
-	KindNumber Kind = "number"
-	KindString Kind = "string"
-	KindArray  Kind = "array"
-	KindObject Kind = "object"
+	KindNull Kind = iota
+	KindBool
+	KindNumber
+	KindString
+	KindArray
+	KindObject
 )
+
+// String returns the name that GitHub gives to the kind.
+func (k Kind) String() string {
+	return [...]string{"null", "boolean", "number", "string", "array", "object"}[k]
+}
 
 // Value is the result of an expression: null, a boolean, a number, a string,
 // an array or an object. Values are immutable; the zero Value is null.
@@ -21,7 +26,7 @@ const (
 // A value is tainted when any part of it came from someone who need not be
 // trusted.
 type Value struct {
-	kind    Kind // "" is null
+	kind    Kind
 	tainted bool
 	num     float64 // of a number; 1 or 0 of a boolean
 	str     string
@@ -32,16 +37,21 @@ type Value struct {
 // array holds elements; arrays compare by identity, hence the pointer.
 type array struct {
 	items    []Value
+	tainted  bool // one of the items is
 	filtered bool // made by .*: an index applies to each element
 }
 
 // object holds entries in order; objects compare by identity.
 type object struct {
-	keys  []string
-	vals  []Value
-	index map[string]int // by folded key, or by the key itself if exact
-	exact bool           // keys are case-sensitive (the env context)
+	keys    []string
+	vals    []Value
+	index   map[string]int // by folded key, or by the key itself if exact; nil while there are few
+	tainted bool           // one of the values is
+	exact   bool           // keys are case-sensitive (the env context)
 }
+
+// fewKeys is the number of keys up to which looking at each is as fast as a map.
+const fewKeys = 8
 
 // Null is the null value.
 var Null = Value{}
@@ -63,7 +73,21 @@ func String(s string) Value { return Value{kind: KindString, str: s} }
 
 // Array returns an array of the given elements.
 func Array(items ...Value) Value {
-	return Value{kind: KindArray, arr: &array{items: items}}
+	return Value{kind: KindArray, arr: newArray(items)}
+}
+
+func newArray(items []Value) *array {
+	a := &array{items: items}
+	for i := range items {
+		a.tainted = a.tainted || items[i].Tainted()
+	}
+	return a
+}
+
+// add appends an element while the array is made.
+func (a *array) add(v Value) {
+	a.items = append(a.items, v)
+	a.tainted = a.tainted || v.Tainted()
 }
 
 // Entry is one entry of an object.
@@ -94,12 +118,31 @@ func EnvObject(entries ...Entry) Value {
 }
 
 func newObject(n int, exact bool) *object {
-	return &object{
-		keys:  make([]string, 0, n),
-		vals:  make([]Value, 0, n),
-		index: make(map[string]int, n),
-		exact: exact,
+	return &object{keys: make([]string, 0, n), vals: make([]Value, 0, n), exact: exact}
+}
+
+// find returns the place of a key, -1 if there is none.
+func (o *object) find(key string) int {
+	if o.index == nil {
+		for i, k := range o.keys {
+			if k == key || !o.exact && equalFold(k, key) {
+				return i
+			}
+		}
+		return -1
 	}
+	var buf [64]byte
+	var i int
+	var ok bool
+	if folded, fits := foldASCII(buf[:0], key); !o.exact && fits {
+		i, ok = o.index[string(folded)] // makes no copy
+	} else {
+		i, ok = o.index[o.fold(key)]
+	}
+	if !ok {
+		return -1
+	}
+	return i
 }
 
 func (o *object) fold(key string) string {
@@ -112,50 +155,51 @@ func (o *object) fold(key string) string {
 // set adds an entry, or replaces the value of an equal key, which keeps the
 // spelling and the place it has.
 func (o *object) set(key string, v Value) {
-	k := o.fold(key)
-	if i, ok := o.index[k]; ok {
+	if i := o.find(key); i >= 0 {
+		was := o.vals[i].Tainted()
 		o.vals[i] = v
+		if o.tainted = o.tainted || v.Tainted(); was && !v.Tainted() {
+			o.tainted = false
+			for _, x := range o.vals {
+				o.tainted = o.tainted || x.Tainted()
+			}
+		}
 		return
 	}
-	o.index[k] = len(o.keys)
 	o.keys = append(o.keys, key)
 	o.vals = append(o.vals, v)
+	o.tainted = o.tainted || v.Tainted()
+	switch n := len(o.keys); {
+	case n == fewKeys+1:
+		o.index = make(map[string]int, 2*n)
+		for i, k := range o.keys {
+			o.index[o.fold(k)] = i
+		}
+	case n > fewKeys:
+		o.index[o.fold(key)] = n - 1
+	}
 }
 
 func (o *object) get(key string) (Value, bool) {
-	if i, ok := o.index[o.fold(key)]; ok {
+	if i := o.find(key); i >= 0 {
 		return o.vals[i], true
 	}
-	return Value{}, false
+	return Null, false
 }
 
 // Kind returns the value's type.
-func (v Value) Kind() Kind {
-	if v.kind == "" {
-		return KindNull
-	}
-	return v.kind
-}
+func (v Value) Kind() Kind { return v.kind }
 
 // Tainted reports whether the value, or any part of it, came from someone who
 // need not be trusted.
 func (v Value) Tainted() bool {
-	if v.tainted {
+	switch {
+	case v.tainted:
 		return true
-	}
-	switch v.kind {
-	case KindArray:
-		for _, x := range v.arr.items {
-			if x.Tainted() {
-				return true
-			}
-		}
-	case KindObject:
-		for _, x := range v.obj.vals {
-			if x.Tainted() {
-				return true
-			}
-		}
+	case v.arr != nil:
+		return v.arr.tainted
+	case v.obj != nil:
+		return v.obj.tainted
 	}
 	return false
 }
@@ -204,10 +248,26 @@ func (v Value) String() string {
 	return ""
 }
 
+// appendText appends what String returns.
+func (v Value) appendText(buf []byte) []byte {
+	if v.kind == KindNumber {
+		return appendNumber(buf, v.num)
+	}
+	return append(buf, v.String()...)
+}
+
+// textLen is the length of what String returns, or a little more.
+func (v Value) textLen() int {
+	if v.kind == KindNumber {
+		return maxNumberText
+	}
+	return len(v.String())
+}
+
 // Float returns the value coerced to a number; what has no number is NaN.
 func (v Value) Float() float64 {
 	switch v.kind {
-	case "", KindNull:
+	case KindNull:
 		return 0
 	case KindBool, KindNumber:
 		return v.num
