@@ -3,7 +3,6 @@ package workflow
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 )
@@ -20,20 +19,21 @@ type CompileInput struct {
 	ReadFile func(path string) ([]byte, error)
 }
 
-// compiler turns one file into one plan.
+// compiler turns one file, and the workflows that it calls, into one plan.
 type compiler struct {
 	in    CompileInput
 	plan  *sallyport.Plan
 	diags diagnostics
-	needs map[*Job][]*Job // resolved
-	open  []string        // local actions being resolved, outermost first
+	open  []string         // local actions being resolved, outermost first
+	calls map[string]*File // reusable workflows by path; nil: they cannot be used
+	jobs  int              // of the plan, those of called workflows included
 }
 
 // Compile makes the plan of a workflow for an event. The plan is nil when any
 // diagnostic is an error; warnings are also kept in the plan.
 func Compile(in CompileInput) (*sallyport.Plan, []sallyport.Diagnostic) {
 	f := in.File
-	c := &compiler{in: in, plan: &sallyport.Plan{
+	c := &compiler{in: in, calls: map[string]*File{}, plan: &sallyport.Plan{
 		Version:     1,
 		Workflow:    sallyport.PlanFile{Path: f.Path, Digest: f.Digest},
 		Name:        f.Name.Text,
@@ -62,9 +62,7 @@ func Compile(in CompileInput) (*sallyport.Plan, []sallyport.Diagnostic) {
 	if in.Event.Name == "workflow_dispatch" {
 		c.plan.Inputs, _ = inputs.MarshalJSON()
 	}
-	for _, j := range c.order() {
-		c.job(j, scope)
-	}
+	c.plan.Jobs = c.unit(&unit{file: f, scope: scope, known: isInputs, grant: f.Permissions, open: []string{f.Path}})
 	c.plan.Warnings = slices.Clone(f.warnings)
 	for _, d := range c.diags.list {
 		if d.Severity != severityError {
@@ -81,124 +79,84 @@ func (c *compiler) report(pos sallyport.Pos, format string, args ...any) {
 	c.diags.add(c.in.File.Path, severityError, pos, format, args...)
 }
 
-// order resolves the needs of all jobs and returns the jobs so that each comes
-// after those it needs, otherwise in the order of the file.
-func (c *compiler) order() []*Job {
-	jobs := c.in.File.Jobs
-	c.resolveNeeds(jobs)
-	if c.diags.errors > 0 {
-		return nil
+// unit is one workflow file in the course of a plan: the one that an event
+// starts, or one that a job calls.
+type unit struct {
+	file  *File
+	scope *Scope                // what is known of its contexts now
+	known func(ctx string) bool // which contexts these are
+	// grant is what its jobs have without permissions of their own. nil: nobody said.
+	grant sallyport.Permissions
+	open  []string // the files that call each other, outermost first, this one last
+}
+
+// isInputs and nothing are the contexts that are known of a workflow that an
+// event starts, and of one that is called: there inputs may be outputs of jobs.
+func isInputs(name string) bool { return name == "inputs" }
+func nothing(string) bool       { return false }
+
+func (c *compiler) reporter(u *unit, severity string) reporter {
+	return func(pos sallyport.Pos, format string, args ...any) {
+		c.diags.add(u.file.Path, severity, pos, format, args...)
 	}
-	out := make([]*Job, 0, len(jobs))
-	done := make(map[*Job]bool, len(jobs))
-	waits := func(need *Job) bool { return !done[need] }
-	for len(out) < len(jobs) {
-		before := len(out)
-		for i := range jobs {
-			j := &jobs[i]
-			if !done[j] && !slices.ContainsFunc(c.needs[j], waits) {
-				done[j] = true
-				out = append(out, j)
+}
+
+// unit returns the jobs of a workflow file, every job after those it needs.
+func (c *compiler) unit(u *unit) []sallyport.PlanJob {
+	report := c.reporter(u, severityError)
+	order, needs := u.file.order(report, c.reporter(u, severityWarning))
+	out := make([]sallyport.PlanJob, 0, len(order))
+	for _, j := range order {
+		if c.jobs++; c.jobs > maxPlanJobs {
+			if c.jobs == maxPlanJobs+1 {
+				report(j.Pos, "the workflow has more than %d jobs with those of the workflows that it calls", maxPlanJobs)
 			}
+			return out
 		}
-		if len(out) == before {
-			c.reportCycle(jobs, waits)
-			return nil
-		}
+		out = append(out, c.job(u, j, needs[j]))
 	}
 	return out
 }
 
-// resolveNeeds finds the jobs that jobs need; ids are compared without regard
-// to case.
-func (c *compiler) resolveNeeds(jobs []Job) {
-	c.needs = make(map[*Job][]*Job, len(jobs))
-	index := make(map[string]*Job, len(jobs))
-	var keys []string
-	for i := range jobs {
-		index[foldCase(jobs[i].Key)] = &jobs[i]
-		keys = append(keys, jobs[i].Key)
-	}
-	for i := range jobs {
-		j := &jobs[i]
-		seen := make(map[*Job]bool, len(j.NeedsAt))
-		for _, t := range j.NeedsAt {
-			need := index[foldCase(t.Text)]
-			switch {
-			case need == nil:
-				c.report(t.Pos, "job %s needs %s, which is not a job of this workflow%s", quote(j.Key), quote(t.Text), didYouMean(t.Text, keys))
-			case need == j:
-				c.report(t.Pos, "job %s needs itself: remove it from its needs", quote(j.Key))
-			case seen[need]:
-				c.report(t.Pos, "job %s needs %s twice: remove one", quote(j.Key), quote(t.Text))
-			default:
-				c.needs[j] = append(c.needs[j], need)
-			}
-			seen[need] = true
-		}
-	}
-}
-
-// reportCycle names one cycle among the jobs that wait for each other.
-func (c *compiler) reportCycle(jobs []Job, waits func(*Job) bool) {
-	var at *Job
-	for i := range jobs {
-		if waits(&jobs[i]) {
-			at = &jobs[i]
-			break
-		}
-	}
-	var path []*Job
-	for !slices.Contains(path, at) { // each of them waits for another of them
-		path = append(path, at)
-		at = c.needs[at][slices.IndexFunc(c.needs[at], waits)]
-	}
-	path = append(path[slices.Index(path, at):], at)
-	names := make([]string, len(path))
-	for i, j := range path {
-		names[i] = j.Key
-	}
-	c.report(path[0].NeedsAt[0].Pos, "the jobs need each other in a circle: %s; remove one of these needs", strings.Join(names, " needs "))
-}
-
-// job adds one job to the plan.
-func (c *compiler) job(j *Job, scope *Scope) {
+// job returns one job as the plan has it.
+func (c *compiler) job(u *unit, j *Job, needs []*Job) sallyport.PlanJob {
 	p := j.PlanJob
+	report := c.reporter(u, severityError)
 	p.Needs = nil
-	for _, need := range c.needs[j] { // as the jobs spell themselves
+	for _, need := range needs { // as the jobs spell themselves
 		p.Needs = append(p.Needs, need.Key)
 	}
 	switch {
 	case !j.Uses.IsZero():
-		c.report(j.Uses.Pos, "job %s calls the reusable workflow %s; reusable workflows are not supported yet: copy its jobs into this workflow", quote(j.Key), quote(j.Uses.Text))
+		p.Call = c.call(u, j)
 	case !p.Container.IsZero() && p.Container.Kind != sallyport.TreeNull:
-		c.report(p.Container.Pos, "job %s runs in a container; job containers are not supported yet: remove the key, and install what the job needs on the host, under /usr or /opt", quote(j.Key))
+		report(p.Container.Pos, "job %s runs in a container; job containers are not supported yet: remove the key, and install what the job needs on the host, under /usr or /opt", quote(j.Key))
 	case !p.Services.IsZero() && p.Services.Kind != sallyport.TreeNull:
-		c.report(p.Services.Pos, "job %s has services; service containers are not supported yet: start the service in a step", quote(j.Key))
+		report(p.Services.Pos, "job %s has services; service containers are not supported yet: start the service in a step", quote(j.Key))
 	}
-	c.strategy(&p, scope)
+	c.strategy(u, &p)
 	for _, s := range j.StepsAt {
-		c.uses(c.in.File.Path, s, 1)
+		c.uses(u.file.Path, s, 1)
 		for _, p := range s.ParallelAt {
-			c.uses(c.in.File.Path, p, 1)
+			c.uses(u.file.Path, p, 1)
 		}
 	}
-	c.plan.Jobs = append(c.plan.Jobs, p)
+	return p
 }
 
 // strategy expands a matrix that is known now.
-func (c *compiler) strategy(p *sallyport.PlanJob, scope *Scope) {
+func (c *compiler) strategy(u *unit, p *sallyport.PlanJob) {
 	m := p.Strategy.Matrix
 	if m.IsZero() {
 		return
 	}
-	if !knownNow(m) {
+	if !knownNow(m, u.known) {
 		p.Strategy.Dynamic = true
 		return
 	}
-	cells, err := expandMatrix(m, scope)
+	cells, err := expandMatrix(m, u.scope)
 	if err != nil {
-		c.report(evalPos(err, m.Pos), "%s", evalMessage(err))
+		c.reporter(u, severityError)(evalPos(err, m.Pos), "%s", evalMessage(err))
 		return
 	}
 	for _, cell := range cells {
@@ -207,20 +165,20 @@ func (c *compiler) strategy(p *sallyport.PlanJob, scope *Scope) {
 	}
 }
 
-// knownNow reports whether a tree uses no context but inputs.
-func knownNow(t sallyport.Tree) bool {
+// knownNow reports whether a tree uses no other contexts than those known.
+func knownNow(t sallyport.Tree, known func(string) bool) bool {
 	text := func(s string) bool {
 		if !isExpr(s) || isInsert(s) {
 			return true
 		}
-		_, err := parseTemplate(s, func(name string) bool { return name == "inputs" })
+		_, err := parseTemplate(s, known)
 		return err == nil
 	}
 	if t.Kind == sallyport.TreeString && !text(t.Text) {
 		return false
 	}
-	return !slices.ContainsFunc(t.Items, func(i sallyport.Tree) bool { return !knownNow(i) }) &&
-		!slices.ContainsFunc(t.Pairs, func(p sallyport.TreePair) bool { return !text(p.Key.Text) || !knownNow(p.Value) })
+	return !slices.ContainsFunc(t.Items, func(i sallyport.Tree) bool { return !knownNow(i, known) }) &&
+		!slices.ContainsFunc(t.Pairs, func(p sallyport.TreePair) bool { return !text(p.Key.Text) || !knownNow(p.Value, known) })
 }
 
 // evalPos and evalMessage take an evaluation error apart for a diagnostic.

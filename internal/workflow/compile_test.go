@@ -150,7 +150,6 @@ func TestCompileErrors(t *testing.T) {
 	}{
 		"missing need":     {jobs("", "j9"), nil, `w.yml:4:29: job "j1" needs "j9", which is not a job of this workflow (did you mean "j0"?)`},
 		"need itself":      {jobs("j0"), nil, "needs itself"},
-		"need twice":       {jobs("", "j0, J0"), nil, "twice"},
 		"circle of needs":  {jobs("", "j3", "j1", "j2"), nil, "in a circle: j1 needs j3 needs j2 needs j1"},
 		"circle beside":    {jobs("j1", "j2", "j1"), nil, "in a circle: j1 needs j2 needs j1"},
 		"remote action":    {oneJob("    steps:\n      - uses: actions/setup-java@v5\n"), nil, `w.yml:6:15: the action "actions/setup-java@v5" is not supported yet`},
@@ -171,7 +170,6 @@ func TestCompileErrors(t *testing.T) {
 		"secret in action": {oneJob("    steps: [{ uses: ./a }]\n"), map[string]string{"a/action.yml": "runs: { using: composite, steps: [{ run: '${{ secrets.X }}', shell: sh }] }"}, `the context "secrets" is not available in runs.steps`},
 		"container":        {oneJob("    container: alpine\n" + step), nil, "job containers are not supported yet: remove the key, and install what the job needs on the host"},
 		"services":         {oneJob("    services: { db: { image: postgres } }\n" + step), nil, "service containers are not supported yet"},
-		"reusable":         {"on: push\njobs: { a: { uses: ./.github/workflows/b.yml } }", nil, "reusable workflows are not supported yet"},
 		"256 cells":        {oneJob("    strategy: { matrix: { a: [" + strings.Repeat("1,", 16) + "1], b: [" + strings.Repeat("1,", 16) + "1] } }\n" + step), nil, "more than 256 jobs"},
 		"10,000 cells":     {oneJob("    strategy: { matrix: { a: [" + strings.Repeat("1,", 200) + "1], b: [" + strings.Repeat("1,", 200) + "1] } }\n" + step), nil, "more than 10000 combinations"},
 		"unknown exclude":  {oneJob("    strategy: { matrix: { os: [1], exclude: [{ so: 1 }] } }\n" + step), nil, `matrix.exclude names "so", which is not in the matrix (did you mean "os"?)`},

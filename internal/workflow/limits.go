@@ -22,6 +22,12 @@ const (
 	// maxJobs and maxSteps bound a workflow; GitHub's own limits are of this order.
 	maxJobs  = 256
 	maxSteps = 1000
+	// maxCallDepth is GitHub's limit of workflows that call each other, the outermost
+	// included; maxCalls that of distinct workflows that one may call in all.
+	maxCallDepth = 10
+	maxCalls     = 50
+	// maxPlanJobs bounds the jobs of a plan: calls within calls multiply.
+	maxPlanJobs = 1000
 	// maxCells is GitHub's limit of jobs a matrix may generate per run.
 	maxCells = 256
 	// maxMatrixProduct bounds the combinations before some are excluded.

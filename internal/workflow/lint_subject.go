@@ -74,9 +74,12 @@ func newSubject(in LintInput) (*subject, []sallyport.Diagnostic) {
 		s.file, diags = Parse(in.Path, in.Src)
 	}
 	if s.file != nil && !hasErrors(diags) {
-		graph := compiler{in: CompileInput{File: s.file}}
-		graph.order()
-		diags = append(diags, graph.diags.list...)
+		var graph diagnostics
+		report := func(pos sallyport.Pos, format string, args ...any) {
+			graph.add(in.Path, severityError, pos, format, args...)
+		}
+		s.file.order(report, func(sallyport.Pos, string, ...any) {})
+		diags = append(diags, graph.list...)
 	}
 	if hasErrors(diags) || s.action == nil && s.file == nil {
 		return nil, slices.DeleteFunc(diags, func(d sallyport.Diagnostic) bool { return d.Severity != severityError })

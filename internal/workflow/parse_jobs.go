@@ -103,6 +103,9 @@ func (d *decoder) job(at entry) Job {
 			j.Services = d.services(e.val)
 		case "uses":
 			j.Uses = d.text(e.val, "uses")
+			if _, err := parseCallRef(j.Uses.Text); err != nil && e.val.Kind == yaml.ScalarNode && !isExpr(j.Uses.Text) {
+				d.report(j.Uses.Pos, "%s names no reusable workflow: %v", quote(j.Uses.Text), err)
+			}
 		case "with":
 			j.With = d.values(e.val, "with", &atJobWith, "input")
 		case "secrets":

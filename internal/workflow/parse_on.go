@@ -41,6 +41,8 @@ type Input struct {
 	Required bool
 	Default  sallyport.Tree
 	Options  []sallyport.Template // of a choice
+
+	Deprecated string // why it should not be used any more
 }
 
 // CallSecret is a secret that a reusable workflow declares.
@@ -311,6 +313,8 @@ func (d *decoder) input(at entry, keys, types []string, call bool) Input {
 			}
 		case "options":
 			in.Options = d.texts(e.val, "options")
+		case "deprecationMessage":
+			in.Deprecated = d.text(e.val, "deprecationMessage").Text
 		}
 	}
 	switch {
