@@ -302,6 +302,8 @@ func trackingRef(ref string) (branch, track string) {
 
 // source fetches the run's repository to a depth, once, and returns where it is in the room.
 func (j *job) source(ctx context.Context, depth int) (string, error) {
+	j.fetch.Lock()
+	defer j.fetch.Unlock()
 	if dir, ok := j.sources[depth]; ok {
 		return dir, nil
 	}

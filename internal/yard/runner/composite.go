@@ -26,8 +26,8 @@ func (s *step) runComposite(ctx context.Context, a *sallyport.PlanAction, surviv
 	s.announceAction(&inputs)
 
 	f := &frame{
-		scope: outer.scope.Clone(), composite: true, outer: s.env, depth: outer.depth + 1,
-		immune: survives,
+		lane: outer.lane, scope: outer.scope.Clone(), composite: true, outer: s.env, depth: outer.depth + 1,
+		immune: survives, names: map[string]int{},
 	}
 	entries := make([]workflow.Entry, 0, len(inputs.names))
 	for _, name := range inputs.names {
@@ -41,21 +41,25 @@ func (s *step) runComposite(ctx context.Context, a *sallyport.PlanAction, surviv
 
 	for i := range a.Steps {
 		inner := &step{job: j, frame: f, plan: &a.Steps[i], top: s.top, number: s.number}
-		outcome, _, cause, err := j.runStep(ctx, inner)
+		end, err := j.runStep(ctx, inner)
 		if err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		switch outcome {
+		f.record(inner, end)
+		switch end.outcome {
 		case sallyport.Cancelled:
 			s.commands.err = errCancelled
 		case sallyport.Failure:
 			if f.failed && s.commands.err == nil {
-				s.commands.err = &failure{message: "A step of the action failed: " + sentence(cause)}
+				s.commands.err = &failure{message: "A step of the action failed: " + sentence(end.cause)}
 			}
 		}
+	}
+	if j.stopped(f.lane) && s.commands.err == nil {
+		s.commands.err = errCancelled
 	}
 	f.scope.SetStatus(j.status(f))
 	for _, o := range a.Outputs {

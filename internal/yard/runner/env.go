@@ -138,9 +138,9 @@ func (j *job) environ(f *frame, env *variables, files *commandFiles, action bool
 			all.set(x)
 		}
 	}
-	if len(j.path) > 0 {
+	if path := f.lane.path; len(path) > 0 {
 		base, _ := all.get("PATH")
-		all.set(workflow.Var{Name: "PATH", Value: strings.Join(j.path, ":") + ":" + base})
+		all.set(workflow.Var{Name: "PATH", Value: strings.Join(path, ":") + ":" + base})
 	}
 	return all.list()
 }

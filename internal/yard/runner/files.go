@@ -47,6 +47,8 @@ var fileKinds = []string{"env", "path", "output", "state", "step_summary"}
 // than all else that the runner does for a step.
 func (l *layout) newCommandFiles() (*commandFiles, error) {
 	c := &commandFiles{layout: l, files: make(map[string]commandFile, len(fileKinds))}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, kind := range fileKinds {
 		file, ok := l.fresh[kind]
 		if !ok {
@@ -98,7 +100,9 @@ func (c *commandFiles) read(kind string) ([]byte, error) {
 	file, root := c.files[kind], c.layout.commands
 	now, err := root.Lstat(file.name)
 	if err == nil && untouched(file.made, now) {
+		c.layout.mu.Lock()
 		c.layout.fresh[kind] = file
+		c.layout.mu.Unlock()
 		return nil, nil
 	}
 	b, err := readRegular(root, file.name, maxCommandFile)
@@ -179,7 +183,7 @@ func (j *job) takeFiles(s *step, c *commandFiles) error {
 	if b, err := c.read("path"); err != nil {
 		note(err)
 	} else {
-		note(j.takePath(b))
+		note(takePath(s.frame.lane, b))
 	}
 	if b, err := c.read("output"); err != nil {
 		note(err)
@@ -225,16 +229,13 @@ func (j *job) takeEnv(s *step, b []byte) error {
 			continue
 		}
 		x.Tainted = x.Tainted || s.tainted
-		j.env.set(x)
+		s.frame.lane.set(x)
 	}
-	if j.env.size() > maxEnvBytes {
-		errs = append(errs, sallyport.Errorf(sallyport.CodeInvalid, "the environment has more than %d KiB", maxEnvBytes>>10))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.frame.lane.checkSize())...)
 }
 
 // takePath puts the directories in front of PATH, the last one first.
-func (j *job) takePath(b []byte) error {
+func takePath(l *lane, b []byte) error {
 	for line := range strings.SplitSeq(string(b), "\n") {
 		line = strings.TrimSuffix(line, "\r")
 		if line == "" {
@@ -243,20 +244,22 @@ func (j *job) takePath(b []byte) error {
 		if strings.ContainsRune(line, 0) || len(line) > 4096 || !utf8.ValidString(line) {
 			return sallyport.Errorf(sallyport.CodeInvalid, "$GITHUB_PATH holds what is not a path")
 		}
-		if len(j.path) == maxPaths {
-			return sallyport.Errorf(sallyport.CodeInvalid, "more than %d directories in $GITHUB_PATH", maxPaths)
+		if err := l.prepend(line); err != nil {
+			return err
 		}
-		j.path = append([]string{line}, j.path...)
 	}
 	return nil
 }
 
 func (j *job) takeSummary(s *step, b []byte) {
-	if j.summaries+len(b) > maxSummaries {
+	text, full := j.mask.Text(strings.ToValidUTF8(string(b), "\uFFFD")), false
+	j.update(func() {
+		if full = j.summaries+len(b) > maxSummaries; !full {
+			j.summaries += len(b)
+			s.top.report.Summary += text
+		}
+	})
+	if full {
 		s.out.print(sallyport.LogWarning, fmt.Sprintf("The summary was not kept: the job's summaries have more than %d KiB.", maxSummaries>>10))
-		return
 	}
-	j.summaries += len(b)
-	text := j.mask.Text(strings.ToValidUTF8(string(b), "\uFFFD"))
-	j.update(func() { s.top.report.Summary += text })
 }

@@ -283,7 +283,8 @@ type trial struct {
 	box      *hostSandbox
 	config   func(*Config)
 	commit   string
-	during   func(y *fakeYard) // runs beside the job
+	during   func(y *fakeYard)       // runs beside the job
+	plan     []func(*sallyport.Plan) // change what was compiled
 }
 
 // ended is how a trial ended.
@@ -385,6 +386,9 @@ func (tr *trial) lease(t testing.TB) *sallyport.Lease {
 		contexts[k] = json.RawMessage(v)
 	}
 	plan := compile(t, tr, contexts)
+	for _, change := range tr.plan {
+		change(plan)
+	}
 	commit := tr.commit
 	if commit == "" {
 		commit = strings.Repeat("a", 40)

@@ -24,13 +24,15 @@ var (
 )
 
 // job is one lease while it is worked on. The fields above mu belong to the
-// goroutine that runs the steps.
+// goroutine that runs the job's own steps, or do not change once it has begun.
 type job struct {
 	runner   *Runner
 	lease    *sallyport.Lease
 	plan     *sallyport.PlanJob
 	layout   *layout
-	root     *frame // of the job's own steps
+	main     lane // of the job's own steps
+	list     []*entry
+	crew     crew // the background steps
 	room     sallyport.Room
 	services *services // nil when the job has no use for them
 	mask     *redact.Set
@@ -39,11 +41,6 @@ type job struct {
 	die      context.CancelCauseFunc // ends the job's life: the room goes down at once
 	leave    context.CancelCauseFunc // ends the talk with the control plane
 
-	env       variables // workflow, job, GITHUB_ENV
-	path      []string  // GITHUB_PATH
-	sources   map[int]string
-	summaries int
-
 	beatNow chan struct{} // asks for a heartbeat at once
 	dirty   chan struct{} // a report is due
 
@@ -51,9 +48,13 @@ type job struct {
 	steps     []*topStep
 	posts     []post // what actions do when the steps have ended; the last first
 	isolation *sallyport.Isolation
-	cancelled string // why the job must stop; "" while it need not
-	leaf      *leaf  // what runs at the moment
+	cancelled string             // why the job must stop; "" while it need not
+	leaves    map[*leaf]struct{} // what runs at the moment
 	grace     *time.Timer
+	summaries int // bytes
+
+	fetch   sync.Mutex // held while the repository is fetched
+	sources map[int]string
 }
 
 // topStep is a step of the job as it is reported; guarded by job.mu.
@@ -61,6 +62,7 @@ type topStep struct{ report sallyport.Step }
 
 // leaf is a running process or intrinsic action that a cancellation may interrupt.
 type leaf struct {
+	lane     *lane
 	survives bool // its condition holds also after a cancellation
 	stop     context.CancelCauseFunc
 }
@@ -77,7 +79,7 @@ func (r *Runner) do(ctx context.Context, lease *sallyport.Lease) {
 	j := &job{
 		runner: r, lease: lease, die: die, leave: leave, mask: redact.New(redact.Config{}),
 		slog:    r.cfg.Log.With("job", lease.Job.ID, "run", lease.Run.ID),
-		beatNow: make(chan struct{}, 1), dirty: make(chan struct{}, 1), sources: map[int]string{},
+		beatNow: make(chan struct{}, 1), dirty: make(chan struct{}, 1), sources: map[int]string{}, leaves: map[*leaf]struct{}{},
 	}
 	j.log = newJobLog(r.cfg.Yard, lease.Ref, j.mask, r.cfg.MaxLog, r.cfg.Clock, j.slog, j.poke)
 	j.slog.InfoContext(ctx, "job was leased", "name", lease.Job.Name)
@@ -166,8 +168,7 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 		})
 		defer timer.Stop()
 	}
-	j.root = f
-	fatal := j.runSteps(life, f, j.plan.Steps)
+	fatal := j.runSteps(life)
 	if fatal == nil && life.Err() == nil {
 		fatal = j.runPosts(life)
 	}
@@ -261,14 +262,10 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "container and services are not available on this runner").
 			WithHint("remove them from the job %s", j.plan.Key)
 	}
-	j.update(func() {
-		for i := range j.plan.Steps {
-			s := &j.plan.Steps[i]
-			j.steps = append(j.steps, &topStep{report: sallyport.Step{
-				Number: i + 1, ID: s.ID, Name: j.plainText(stepName(s, s.Name.Text), maxName), Status: sallyport.StatusQueued,
-			}})
-		}
-	})
+	j.list = listed(j.plan.Steps)
+	for _, e := range j.list {
+		j.enlist(e)
+	}
 	volume, err := j.runner.cfg.Sandbox.Volume(ctx, j.runner.cfg.Limits)
 	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeUnavailable {
 		return nil, fmt.Errorf("make the job's disk: %w", err)
@@ -334,19 +331,17 @@ func (j *job) newFrame() (*frame, error) {
 	scope.Set("steps", workflow.Object())
 	scope.SetHashFiles(j.hashFiles)
 
-	f := &frame{scope: scope}
+	f := &frame{scope: scope, lane: &j.main, names: map[string]int{}}
+	j.main.root = f
 	for _, tree := range []sallyport.Tree{j.lease.Plan.Env, j.plan.Env} {
-		scope.Set("env", j.env.context())
+		scope.Set("env", j.main.env.context())
 		vars, err := scope.Vars(tree)
 		if err != nil {
 			return nil, err
 		}
-		j.env.setAll(vars)
+		j.main.env.setAll(vars)
 	}
-	if j.env.size() > maxEnvBytes {
-		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the environment has more than %d KiB", maxEnvBytes>>10)
-	}
-	return f, nil
+	return f, j.main.checkSize()
 }
 
 // withEntries returns the object with entries added or replaced.

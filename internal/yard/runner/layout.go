@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 )
@@ -40,9 +41,11 @@ type layout struct {
 
 	workRoot *os.Root // bulk, opened before the room exists
 	commands *os.Root // bulk/_temp/_runner_file_commands, likewise
-	scripts  int
-	made     int                    // command files so far
-	fresh    map[string]commandFile // by kind, untouched
+
+	mu      sync.Mutex
+	scripts int
+	made    int                    // command files so far
+	fresh   map[string]commandFile // by kind, untouched
 }
 
 // newLayout makes the directories of a job beneath parent, and in the volume if
@@ -127,8 +130,11 @@ func (l *layout) give(name string, content []byte) (string, error) {
 
 // script writes the text of a step and returns its path in the room.
 func (l *layout) script(text, extension string) (string, error) {
+	l.mu.Lock()
 	l.scripts++
-	return l.give(fmt.Sprintf("scripts/%d%s", l.scripts, extension), []byte(text))
+	name := fmt.Sprintf("scripts/%d%s", l.scripts, extension)
+	l.mu.Unlock()
+	return l.give(name, []byte(text))
 }
 
 // inWork returns the path relative to the work directory of an absolute path in the room.

@@ -113,8 +113,10 @@ func (j *job) cancel(why string, grace time.Duration) {
 	if first {
 		j.cancelled = why
 		j.grace = time.AfterFunc(grace, func() { j.kill(errGrace) })
-		if j.leaf != nil && !j.leaf.survives {
-			j.leaf.stop(errCancelled)
+		for l := range j.leaves {
+			if !l.survives {
+				l.stop(errCancelled)
+			}
 		}
 	}
 	j.mu.Unlock()
@@ -125,17 +127,18 @@ func (j *job) cancel(why string, grace time.Duration) {
 
 // begin registers what runs next, so that a cancellation can interrupt it; end
 // must be called when it has ended.
-func (j *job) begin(ctx context.Context, survives bool) (leafCtx context.Context, end func()) {
+func (j *job) begin(ctx context.Context, s *step, survives bool) (leafCtx context.Context, end func()) {
 	leafCtx, stop := context.WithCancelCause(ctx)
+	l := &leaf{lane: s.frame.lane, survives: survives, stop: stop}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.leaf = &leaf{survives: survives, stop: stop}
-	if j.cancelled != "" && !survives {
+	j.leaves[l] = struct{}{}
+	if j.cancelled != "" && !survives || l.lane.stopped && !s.cleanup {
 		stop(errCancelled)
 	}
 	return leafCtx, func() {
 		j.mu.Lock()
-		j.leaf = nil
+		delete(j.leaves, l)
 		j.mu.Unlock()
 		stop(nil)
 	}

@@ -42,22 +42,19 @@ func (j *job) runPosts(ctx context.Context) error {
 }
 
 func (j *job) runPost(ctx context.Context, p post) error {
-	top := &topStep{}
-	j.update(func() {
-		top.report = sallyport.Step{Number: len(j.steps) + 1, Name: j.plainText("Post "+p.of.top.report.Name, maxName), Status: sallyport.StatusQueued}
-		j.steps = append(j.steps, top)
-	})
+	e := &entry{plan: &sallyport.PlanStep{Name: sallyport.Template{Text: "Post " + p.of.top.report.Name}}}
+	j.enlist(e)
 	if p.cond == "" {
 		p.cond = "always()"
 	}
 	// The condition asks about the job as a whole, also for an action within a
 	// composite one, and its failure is the job's.
 	f := *p.of.frame
-	f.composite, f.immune, f.failed = false, false, j.root.failed
-	s := &step{job: j, frame: &f, top: top, number: top.report.Number, post: p.run, plan: &sallyport.PlanStep{
+	f.lane, f.composite, f.immune, f.failed = &j.main, false, false, j.main.root.failed
+	s := &step{job: j, frame: &f, top: e.top, number: e.number, post: p.run, plan: &sallyport.PlanStep{
 		Pos: p.of.plan.Pos, Uses: p.of.plan.Uses, With: p.of.plan.With, Env: p.of.plan.Env, If: sallyport.Template{Text: p.cond, Pos: p.of.plan.Pos},
 	}}
-	err := j.runTop(ctx, s)
-	j.root.failed = j.root.failed || f.failed
+	_, err := j.runTop(ctx, s)
+	j.main.root.failed = j.main.root.failed || f.failed
 	return err
 }

@@ -16,6 +16,7 @@ const maxName = 200
 
 // frame is where steps run: the job itself, or one call of a composite action.
 type frame struct {
+	lane    *lane
 	scope   *workflow.Scope
 	results []workflow.Entry // of the steps context
 	failed  bool             // a step of this frame failed
@@ -43,7 +44,10 @@ type step struct {
 
 	commands commandState
 
-	post func(ctx context.Context, s *step) error // of a post step: what it does
+	cleanup bool // it was found to run after a cancel step had ended its lane
+
+	post    func(ctx context.Context, s *step) error // of a post step: what it does
+	control func(ctx context.Context, s *step) error // of a wait or cancel step, likewise
 }
 
 // failure is how a step failed, in words for the log.
@@ -62,68 +66,114 @@ func (e errTimeout) Error() string { return fmt.Sprintf("it ran longer than %s",
 // status is what the status functions answer in the frame.
 func (j *job) status(f *frame) workflow.Status {
 	j.mu.Lock()
-	cancelled := j.cancelled != ""
+	cancelled, stopped := j.cancelled != "", f.lane.stopped
 	j.mu.Unlock()
-	goesOn := !cancelled || f.immune
-	return workflow.Status{Success: goesOn && !f.failed, Failure: goesOn && f.failed, Cancelled: cancelled}
+	goesOn := (!cancelled || f.immune) && !stopped
+	return workflow.Status{Success: goesOn && !f.failed, Failure: goesOn && f.failed, Cancelled: cancelled || stopped}
+}
+
+// stopped reports whether a cancel step has ended the lane.
+func (j *job) stopped(l *lane) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return l.stopped
+}
+
+// stepEnd is how a step ended.
+type stepEnd struct {
+	outcome, conclusion sallyport.Conclusion
+	cause               string
 }
 
 // runSteps runs the job's own steps in order. The error is not nil when the
-// job cannot go on at all.
-func (j *job) runSteps(ctx context.Context, f *frame, steps []sallyport.PlanStep) error {
-	for i := range steps {
-		s := &step{job: j, frame: f, plan: &steps[i], top: j.steps[i], number: i + 1}
-		if err := j.runTop(ctx, s); err != nil || ctx.Err() != nil {
+// job cannot go on at all. No step runs any more when it returns.
+func (j *job) runSteps(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer j.crew.wg.Wait()
+	defer stop(errCancelled)
+	for _, e := range j.list {
+		if err := j.runEntry(ctx, e); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
-	return nil
+	return j.waitForRest(ctx)
+}
+
+// runEntry runs a step of the job, or starts it when it is to run beside others.
+func (j *job) runEntry(ctx context.Context, e *entry) error {
+	s := &step{job: j, frame: j.main.root, plan: e.plan, top: e.top, number: e.number}
+	switch {
+	case e.plan.Background:
+		return j.start(ctx, e)
+	case e.joins != nil:
+		s.control = func(ctx context.Context, s *step) error { return s.join(ctx, j.crew.among(e.joins), false) }
+	case len(e.plan.Wait) > 0:
+		s.control = waitFor
+	case e.plan.WaitAll:
+		s.control = func(ctx context.Context, s *step) error { return s.join(ctx, j.crew.open(), true) }
+	case e.plan.Cancel != "":
+		s.control = stopOne
+	}
+	end, err := j.runTop(ctx, s)
+	if err == nil && ctx.Err() == nil {
+		s.frame.record(s, end)
+	}
+	return err
 }
 
 // runTop runs a step that is reported by itself.
-func (j *job) runTop(ctx context.Context, s *step) error {
-	outcome, conclusion, cause, err := j.runStep(ctx, s)
+func (j *job) runTop(ctx context.Context, s *step) (stepEnd, error) {
+	end, err := j.runStep(ctx, s)
+	j.completed(s.top, end)
+	return end, err
+}
+
+// completed reports how a step ended.
+func (j *job) completed(top *topStep, end stepEnd) {
 	j.update(func() {
-		r := &s.top.report
-		r.Status, r.Outcome, r.Conclusion = sallyport.StatusCompleted, outcome, conclusion
-		r.Cause = cause
+		r := &top.report
+		r.Status, r.Outcome, r.Conclusion, r.Cause = sallyport.StatusCompleted, end.outcome, end.conclusion, end.cause
 		if !r.StartedAt.IsZero() {
 			r.FinishedAt = j.runner.cfg.Clock()
 		}
 	})
-	return err
 }
 
-// runStep decides whether a step runs, runs it and records how it ended in
-// its frame. The error is not nil when the job cannot go on at all.
-func (j *job) runStep(ctx context.Context, s *step) (outcome, conclusion sallyport.Conclusion, cause string, err error) {
+// runStep decides whether a step runs, and runs it. The error is not nil when the
+// job cannot go on at all.
+func (j *job) runStep(ctx context.Context, s *step) (stepEnd, error) {
 	s.out = newOutput(j.log, s.number, s.command)
 	defer s.out.close()
-
 	run, survives, err := s.prepare()
+	return s.finish(ctx, run, survives, err)
+}
+
+// finish runs a step that was prepared, and says how it ended.
+func (s *step) finish(ctx context.Context, run, survives bool, err error) (stepEnd, error) {
+	j := s.job
 	switch {
 	case err != nil:
 		s.begin()
 		err = s.fail(err)
 	case !run:
-		s.record(sallyport.Skipped, sallyport.Skipped)
-		return sallyport.Skipped, sallyport.Skipped, "", nil
+		return stepEnd{outcome: sallyport.Skipped, conclusion: sallyport.Skipped}, nil
 	default:
 		s.begin()
 		err = s.execute(ctx, survives)
 	}
 
-	outcome = sallyport.Success
+	end := stepEnd{outcome: sallyport.Success}
 	var failed *failure
 	switch {
 	case err == nil:
-	case ctx.Err() != nil && !errors.As(context.Cause(ctx), &errTimeout{}):
-		return sallyport.Cancelled, sallyport.Cancelled, context.Cause(ctx).Error(), nil // the job's life is over
 	case errors.Is(err, errCancelled):
-		outcome = sallyport.Cancelled
+		end.outcome = sallyport.Cancelled
 		s.out.print(sallyport.LogSystem, "The step was cancelled.")
+	case ctx.Err() != nil && !errors.As(context.Cause(ctx), &errTimeout{}):
+		// The job's life is over.
+		return stepEnd{sallyport.Cancelled, sallyport.Cancelled, context.Cause(ctx).Error()}, nil
 	case errors.As(err, &failed):
-		outcome, cause = sallyport.Failure, j.plainText(failed.message, 500)
+		end.outcome, end.cause = sallyport.Failure, j.plainText(failed.message, 500)
 		s.out.close()
 		s.out.print(sallyport.LogError, failed.message)
 		if failed.hint != "" {
@@ -133,35 +183,35 @@ func (j *job) runStep(ctx context.Context, s *step) (outcome, conclusion sallypo
 			j.update(func() { s.top.report.ExitCode = failed.exit })
 		}
 	default:
-		return sallyport.Failure, sallyport.Failure, "the runner could not go on", err
+		return stepEnd{sallyport.Failure, sallyport.Failure, "the runner could not go on"}, err
 	}
-	conclusion = outcome
-	if outcome == sallyport.Failure {
-		tolerate, terr := s.frame.scope.Bool(s.plan.ContinueOnError, false)
-		if terr != nil {
-			s.out.print(sallyport.LogError, "continue-on-error: "+terr.Error())
+	end.conclusion = end.outcome
+	if end.outcome == sallyport.Failure {
+		tolerate, err := s.frame.scope.Bool(s.plan.ContinueOnError, false)
+		if err != nil {
+			s.out.print(sallyport.LogError, "continue-on-error: "+err.Error())
 		}
 		if tolerate {
-			conclusion = sallyport.Success
+			end.conclusion = sallyport.Success
 		} else {
 			s.frame.failed = true
 		}
 	}
-	s.record(outcome, conclusion)
-	return outcome, conclusion, cause, nil
+	return end, nil
 }
 
 // prepare sets the step's part of the scope and evaluates its condition, as it
 // is now and as it would be after a cancellation.
 func (s *step) prepare() (run, survives bool, err error) {
 	j, f := s.job, s.frame
-	s.env = j.env.clone()
+	s.env = f.lane.env.clone()
 	for _, name := range f.outer.names {
 		s.env.set(f.outer.values[name])
 	}
+	s.cleanup = j.stopped(f.lane)
 	status := j.status(f)
 	f.scope.SetStatus(status)
-	f.scope.Set("job", withEntries(f.scope.Get("job"), workflow.Entry{Key: "status", Value: workflow.String(statusName(j.status(j.root)))}))
+	f.scope.Set("job", withEntries(f.scope.Get("job"), workflow.Entry{Key: "status", Value: workflow.String(statusName(j.status(f.lane.root)))}))
 	entries := []workflow.Entry{{Key: "action", Value: workflow.String(f.name(s.plan))}}
 	if f.composite {
 		entries = append(entries, workflow.Entry{Key: "action_status", Value: workflow.String(statusName(status))})
@@ -175,6 +225,9 @@ func (s *step) prepare() (run, survives bool, err error) {
 	s.env.setAll(vars)
 	s.tainted = s.env.tainted()
 	f.scope.Set("env", s.env.context())
+	if s.control != nil {
+		return true, true, nil // they always run
+	}
 	if run, err = f.scope.Condition(s.plan.If); err != nil || !run {
 		return run, false, err
 	}
@@ -199,9 +252,6 @@ func (f *frame) name(p *sallyport.PlanStep) string {
 		name = "__self"
 	case uses != "":
 		name = "__" + strings.ReplaceAll(uses, "/", "_")
-	}
-	if f.names == nil {
-		f.names = map[string]int{}
 	}
 	if f.names[name]++; f.names[name] > 1 {
 		name = fmt.Sprintf("%s_%d", name, f.names[name])
@@ -246,8 +296,15 @@ func stepName(p *sallyport.PlanStep, name string) string {
 	if name != "" {
 		return name
 	}
-	if p.Uses != "" {
+	switch {
+	case p.Uses != "":
 		return "Run " + p.Uses
+	case len(p.Wait) > 0:
+		return "Wait for " + strings.Join(p.Wait, ", ")
+	case p.WaitAll:
+		return "Wait for all background steps"
+	case p.Cancel != "":
+		return "Cancel " + p.Cancel
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(p.Run.Text), "\n")
 	return "Run " + first
@@ -266,13 +323,16 @@ func (s *step) execute(ctx context.Context, survives bool) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, after, errTimeout{after})
 		defer cancel()
 	}
+	if s.control != nil {
+		return s.result(ctx, s.control(ctx, s))
+	}
 	if s.post != nil {
-		ctx, end := s.job.begin(ctx, survives)
+		ctx, end := s.job.begin(ctx, s, survives)
 		defer end()
 		return s.result(ctx, s.post(ctx, s))
 	}
 	if s.plan.Uses == "" {
-		ctx, end := s.job.begin(ctx, survives)
+		ctx, end := s.job.begin(ctx, s, survives)
 		defer end()
 		return s.result(ctx, s.runScript(ctx))
 	}
@@ -284,7 +344,7 @@ func (s *step) execute(ctx context.Context, survives bool) error {
 	case sallyport.ActionComposite:
 		return s.result(ctx, s.runComposite(ctx, &action, survives))
 	case sallyport.ActionIntrinsic:
-		ctx, end := s.job.begin(ctx, survives)
+		ctx, end := s.job.begin(ctx, s, survives)
 		defer end()
 		return s.result(ctx, s.runIntrinsic(ctx, &action))
 	}
@@ -341,8 +401,8 @@ func (s *step) setOutput(x workflow.Var) error {
 	return nil
 }
 
-// record adds the step's end to the steps context.
-func (s *step) record(outcome, conclusion sallyport.Conclusion) {
+// record adds a step's end to the steps context.
+func (f *frame) record(s *step, end stepEnd) {
 	if s.plan.ID == "" {
 		return
 	}
@@ -350,12 +410,12 @@ func (s *step) record(outcome, conclusion sallyport.Conclusion) {
 	for _, name := range s.outputs.names {
 		outputs = append(outputs, workflow.Entry{Key: name, Value: stringValue(s.outputs.values[name])})
 	}
-	s.frame.results = append(s.frame.results, workflow.Entry{Key: s.plan.ID, Value: workflow.Object(
+	f.results = append(f.results, workflow.Entry{Key: s.plan.ID, Value: workflow.Object(
 		workflow.Entry{Key: "outputs", Value: workflow.Object(outputs...)},
-		workflow.Entry{Key: "outcome", Value: workflow.String(string(outcome))},
-		workflow.Entry{Key: "conclusion", Value: workflow.String(string(conclusion))},
+		workflow.Entry{Key: "outcome", Value: workflow.String(string(end.outcome))},
+		workflow.Entry{Key: "conclusion", Value: workflow.String(string(end.conclusion))},
 	)})
-	s.frame.scope.Set("steps", workflow.Object(s.frame.results...))
+	f.scope.Set("steps", workflow.Object(f.results...))
 }
 
 // plainText returns foreign text as one line without secrets and control

@@ -199,7 +199,7 @@ func (s *step) toolVersion(ctx context.Context, t toolchain) (version, error) {
 	result, err := j.room.Exec(ctx, sallyport.ExecSpec{
 		Argv: t.argv, Dir: j.layout.work, Stdout: &out, Stderr: &out,
 		Env: []sallyport.EnvVar{
-			{Name: "HOME", Value: j.layout.home}, {Name: "PATH", Value: strings.Join(append(slices.Clone(j.path), j.runner.cfg.Path), ":")},
+			{Name: "HOME", Value: j.layout.home}, {Name: "PATH", Value: strings.Join(append(slices.Clone(s.frame.lane.path), j.runner.cfg.Path), ":")},
 			{Name: "GOTOOLCHAIN", Value: "local"},
 		},
 	})
@@ -217,7 +217,7 @@ func (s *step) toolVersion(ctx context.Context, t toolchain) (version, error) {
 func (s *step) toolPath(ctx context.Context, t toolchain) error {
 	switch t.name {
 	case "Go":
-		s.job.path = append([]string{path.Join(s.job.layout.home, "go", "bin")}, s.job.path...)
+		return s.frame.lane.prepend(path.Join(s.job.layout.home, "go", "bin"))
 	case "Python":
 		// Debian has python3 alone; what the action sets up has python and pip.
 		dir := path.Join(s.job.layout.temp(), "_python")
@@ -228,7 +228,7 @@ done`
 		if err := s.tool(ctx, sallyport.ExecSpec{Argv: []string{"sh", "-ec", link, "sh", dir}}); err != nil {
 			return err
 		}
-		s.job.path = append([]string{dir}, s.job.path...)
+		return s.frame.lane.prepend(dir)
 	}
 	return nil
 }

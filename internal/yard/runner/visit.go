@@ -19,7 +19,7 @@ func (j *job) visit(ctx context.Context, f *frame) {
 	})
 	j.log.say(0, sallyport.LogSystem, "A shell was opened in the room: what the job leaves may not be its own work.")
 	j.runner.cfg.Visit(ctx, j.lease.Job, func(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
-		env := append(j.processEnv(f, &j.env, nil), sallyport.EnvVar{Name: "TERM", Value: "xterm"})
+		env := append(j.processEnv(f, &j.main.env, nil), sallyport.EnvVar{Name: "TERM", Value: "xterm"})
 		_, err := j.room.Exec(ctx, sallyport.ExecSpec{Argv: argv, Env: env, Dir: j.layout.workspace(), Stdin: stdin, Stdout: stdout, Stderr: stderr})
 		return err
 	})
