@@ -31,7 +31,7 @@ import (
 
 // LocalConfig says what to run without a server.
 type LocalConfig struct {
-	Dir       string   // a directory; the git work tree around it is taken as it is now
+	Dir       string   // a directory as it is now: if it has no workflows of its own, the git work tree around it
 	Workflows []string // paths relative to the repository; empty: all
 	Event     string   // "" = push, or what the named workflows can be started by
 	Payload   []byte   // the event's payload, JSON

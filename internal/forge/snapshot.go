@@ -22,7 +22,8 @@ const maxGitFile = 16 << 20
 
 // Import makes the repository of a project from a directory as it is now: one
 // commit of all files that git would show, committed or not, but for ignored
-// ones. Within a git work tree the whole tree is taken, HEAD is the parent,
+// ones. Within a git work tree the whole tree is taken, unless the directory has
+// workflows of its own: only those of a repository's root count, so it is meant as one. HEAD is the parent,
 // and the branch is the one that is checked out; a tree without changes is
 // HEAD itself. Its branches and tags come with it. Elsewhere the commit has no parent and the branch is "main".
 //
@@ -191,6 +192,9 @@ func findWorkTree(dir string) (workTree, error) {
 			}
 		}
 		if top == filepath.Dir(top) {
+			return none, nil
+		}
+		if info, err := os.Stat(filepath.Join(top, ".github", "workflows")); top == dir && err == nil && info.IsDir() {
 			return none, nil
 		}
 	}

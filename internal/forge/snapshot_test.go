@@ -151,6 +151,21 @@ func TestImportOtherTrees(t *testing.T) {
 			t.Errorf("Import = %s, %v", id, err)
 		}
 	})
+	t.Run("directory with workflows of its own", func(t *testing.T) {
+		u := newUser(t)
+		u.write("f", "x")
+		u.write("sample/.github/workflows/ci.yml", "on: push")
+		u.write("sample/inner/g", "x")
+		u.commit("one")
+		id, _, err := g.Import(t.Context(), p, filepath.Join(u.dir, "sample"))
+		if got, want := files(t, g, p, id), ".github/workflows/ci.yml inner/g"; err != nil || got != want {
+			t.Errorf("Import = %q, %v, want %q", got, err, want)
+		}
+		id, _, err = g.Import(t.Context(), p, filepath.Join(u.dir, "sample", "inner"))
+		if got, want := files(t, g, p, id), "f sample/.github/workflows/ci.yml sample/inner/g"; err != nil || got != want {
+			t.Errorf("Import of a directory below it = %q, %v, want %q", got, err, want)
+		}
+	})
 	t.Run("linked work tree with packed refs", func(t *testing.T) {
 		u := newUser(t)
 		u.write("f", "x")
