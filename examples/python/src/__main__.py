@@ -1,0 +1,5 @@
+import sys
+
+from roman import roman
+
+print(roman(int(sys.argv[1])))
