@@ -154,7 +154,6 @@ func TestCompileErrors(t *testing.T) {
 		"circle beside":    {jobs("j1", "j2", "j1"), nil, "in a circle: j1 needs j2 needs j1"},
 		"remote action":    {oneJob("    steps:\n      - uses: actions/setup-java@v5\n"), nil, `w.yml:6:15: the action "actions/setup-java@v5" is not supported yet`},
 		"setup action":     {oneJob("    steps: [{ uses: Actions/Setup-Ruby@v4 }]\n"), nil, "remove the step: a job has the tools of the host"},
-		"cache action":     {oneJob("    steps: [{ uses: actions/cache@v4 }]\n"), nil, "there is no cache between jobs"},
 		"other action":     {oneJob("    steps: [{ uses: a/b@v4 }]\n"), nil, "vendor it as a composite action"},
 		"not an action":    {oneJob("    steps: [{ uses: checkout }]\n"), nil, "is not an action"},
 		"no ref":           {oneJob("    steps: [{ uses: actions/checkout }]\n"), nil, "is not an action"},

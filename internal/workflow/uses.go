@@ -10,6 +10,7 @@ import (
 
 // intrinsics are the actions that the runner performs itself, at any version.
 var intrinsics = []string{
+	"actions/cache", "actions/cache/restore", "actions/cache/save",
 	"actions/checkout", "actions/download-artifact", "actions/setup-go", "actions/setup-node", "actions/setup-python", "actions/upload-artifact",
 }
 
@@ -60,8 +61,6 @@ func instead(name string) string {
 	switch {
 	case strings.HasPrefix(name, "actions/setup-"):
 		return "remove the step: a job has the tools of the host, under /usr and /opt"
-	case name == "actions/cache":
-		return "remove the step: there is no cache between jobs, and a job has no network to fill one from; vendor what it needs"
 	default:
 		return "vendor it as a composite action and use it as ./directory"
 	}

@@ -39,6 +39,12 @@ func (s *step) runIntrinsic(ctx context.Context, a *sallyport.PlanAction) error 
 		return s.upload(ctx, inputs{with})
 	case "actions/download-artifact":
 		return s.download(ctx, inputs{with})
+	case "actions/cache":
+		return s.cache(ctx, inputs{with})
+	case "actions/cache/restore":
+		return s.cacheRestore(ctx, inputs{with})
+	case "actions/cache/save":
+		return s.cacheSave(ctx, inputs{with})
 	}
 	if t, ok := toolchains[a.Name]; ok {
 		return s.setUp(ctx, t, inputs{with})

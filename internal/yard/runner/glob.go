@@ -55,25 +55,34 @@ func (l *layout) parseGlobs(lines []string) ([]glob, error) {
 			return nil, sallyport.Errorf(sallyport.CodeInvalid, "%.200q is not beneath the workspace or $RUNNER_TEMP", line).
 				WithHint("copy what you need into the workspace first")
 		}
-		g := glob{segments: strings.Split(rel, "/"), negate: negate}
-		literal := 0
-		for literal < len(g.segments) && !strings.ContainsAny(g.segments[literal], "*?[") {
-			literal++
-		}
-		for i, s := range g.segments[literal:] {
-			s = strings.ReplaceAll(s, "[!", "[^")
-			if _, err := path.Match(s, ""); err != nil {
-				return nil, sallyport.Errorf(sallyport.CodeInvalid, "%.200q is not a valid pattern", line)
-			}
-			g.segments[literal+i] = s
-		}
-		g.search = path.Join(g.segments[:literal]...)
-		if g.search == "" {
-			g.search = "."
+		g, err := newGlob(rel, negate)
+		if err != nil {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "%.200q is not a valid pattern", line)
 		}
 		out = append(out, g)
 	}
 	return out, nil
+}
+
+// newGlob reads a pattern that is relative and clean.
+func newGlob(rel string, negate bool) (glob, error) {
+	g := glob{segments: strings.Split(rel, "/"), negate: negate}
+	literal := 0
+	for literal < len(g.segments) && !strings.ContainsAny(g.segments[literal], "*?[") {
+		literal++
+	}
+	for i, s := range g.segments[literal:] {
+		s = strings.ReplaceAll(s, "[!", "[^")
+		if _, err := path.Match(s, ""); err != nil {
+			return g, err
+		}
+		g.segments[literal+i] = s
+	}
+	g.search = path.Join(g.segments[:literal]...)
+	if g.search == "" {
+		g.search = "."
+	}
+	return g, nil
 }
 
 // match reports whether the pattern stands for the path or a directory above it.
@@ -228,10 +237,12 @@ func (w *walker) dir(name string, depth int) error {
 }
 
 // selected applies the patterns in order: the last one that matches decides.
-func (w *walker) selected(name string) bool {
+func (w *walker) selected(name string) bool { return selected(w.globs, name) }
+
+func selected(globs []glob, name string) bool {
 	in := false
-	for i := range w.globs {
-		if g := &w.globs[i]; in == g.negate && g.match(name) {
+	for i := range globs {
+		if g := &globs[i]; in == g.negate && g.match(name) {
 			in = !g.negate
 		}
 	}
