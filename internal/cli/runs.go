@@ -136,7 +136,7 @@ func (c cancelCmd) Run(e *env) error {
 	if err := s.Runs.Cancel(e.ctx, id); err != nil {
 		return err
 	}
-	fmt.Fprintln(e.stdout, "Cancellation asked; jobs in progress may still run their always() steps.")
+	fmt.Fprintln(e.stdout, "Cancellation asked; jobs and steps with always() may still run. A second cancel stops those too.")
 	return nil
 }
 

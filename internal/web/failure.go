@@ -26,8 +26,12 @@ const (
 // failures explains the jobs that failed, so that nobody has to go and look.
 func (s *server) failures(ctx context.Context, jobs []sallyport.Job) []failure {
 	var out []failure
+	called := map[sallyport.JobID]bool{} // a call fails by its jobs
 	for _, j := range jobs {
-		if j.Conclusion != sallyport.Failure || j.Tolerated || len(out) == maxFailures {
+		called[j.Parent] = called[j.Parent] || j.Conclusion == sallyport.Failure
+	}
+	for _, j := range jobs {
+		if j.Conclusion != sallyport.Failure || j.Tolerated || called[j.ID] || len(out) == maxFailures {
 			continue
 		}
 		f := failure{Job: j}

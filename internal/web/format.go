@@ -25,6 +25,9 @@ func badgeOf(v any) (badge, error) {
 		if v.Tolerated && v.Conclusion == sallyport.Failure {
 			b = badge{"warn", "failed, tolerated"}
 		}
+		if v.AwaitsApproval() {
+			b = badge{"wait", "waits for approval"}
+		}
 		return b, nil
 	case sallyport.Step:
 		return progressBadge(v.Status, v.Conclusion), nil

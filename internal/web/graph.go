@@ -16,15 +16,16 @@ type graph struct {
 	Edges         []edge
 }
 
-// card is one job of the workflow with its matrix cells.
+// card is one job of the workflow with its matrix cells, or with the jobs of the
+// workflow that it calls.
 type card struct {
 	Key        string
 	X, Y, W, H int
 	Tone       string
 	Title      string
-	Cells      []cell // of a matrix; a job without one has a single cell
+	Cells      []cell // of a list; a job without one has a single cell
 	More       string // "and 17 more"
-	Matrix     bool
+	List       bool   // a matrix or a call
 }
 
 // cell is one Job on a card.
@@ -57,7 +58,12 @@ const (
 // one after those it needs.
 func layOut(run sallyport.RunID, jobs []sallyport.Job) graph {
 	groups, order := map[string][]sallyport.Job{}, []string(nil)
+	below := map[sallyport.JobID][]sallyport.Job{}
 	for _, j := range jobs {
+		if j.Parent != "" {
+			below[j.Parent] = append(below[j.Parent], j)
+			continue
+		}
 		if _, ok := groups[j.Key]; !ok {
 			order = append(order, j.Key)
 		}
@@ -71,7 +77,7 @@ func layOut(run sallyport.RunID, jobs []sallyport.Job) graph {
 		sortByParents(keys, needs, place, g.Cards)
 		y := graphPad
 		for _, key := range keys {
-			c := newCard(run, groups[key], graphPad+x*(cardWidth+columnGap), y)
+			c := newCard(run, groups[key], below, graphPad+x*(cardWidth+columnGap), y)
 			place[key] = len(g.Cards)
 			g.Cards = append(g.Cards, c)
 			y += c.H + rowGap
@@ -166,26 +172,30 @@ func (c *card) move(dy int) {
 	}
 }
 
-func newCard(run sallyport.RunID, jobs []sallyport.Job, x, y int) card {
+func newCard(run sallyport.RunID, jobs []sallyport.Job, below map[sallyport.JobID][]sallyport.Job, x, y int) card {
 	c := card{Key: jobs[0].Key, X: x, Y: y, W: cardWidth, Tone: worst(jobs), Title: jobs[0].Key}
-	c.Matrix = len(jobs) > 1 || len(jobs[0].Matrix) > 2 // "{}" is no matrix
-	shown := jobs
-	if len(jobs) > maxCells {
-		shown = slices.Clone(jobs)
+	matrix := len(jobs) > 1 || len(jobs[0].Matrix) > len("null") // "{}" is no matrix
+	shown := leaves(jobs, below)
+	c.List = matrix || len(below[jobs[0].ID]) > 0
+	if c.List && !matrix {
+		c.Title = cut(jobs[0].Name, maxName)
+	}
+	if all := shown; len(all) > maxCells {
+		shown = slices.Clone(all)
 		slices.SortStableFunc(shown, func(a, b sallyport.Job) int { return urgency(b) - urgency(a) })
 		shown = shown[:maxCells-1]
-		c.More = fmt.Sprintf("and %d more below", len(jobs)-len(shown))
+		c.More = fmt.Sprintf("and %d more below", len(all)-len(shown))
 	}
 	top := y
-	if c.Matrix {
+	if c.List {
 		top += cardHead
 	}
 	for i, j := range shown {
-		c.Cells = append(c.Cells, cell{Job: j, Name: cut(cellName(j, c.Matrix), maxName), X: x, Y: top + i*cellHeight, W: cardWidth,
+		c.Cells = append(c.Cells, cell{Job: j, Name: cut(cellName(j, jobs[0], matrix), maxName), X: x, Y: top + i*cellHeight, W: cardWidth,
 			URL: "/runs/" + string(run) + "/jobs/" + string(j.ID)})
 	}
 	switch {
-	case !c.Matrix:
+	case !c.List:
 		c.H = soloHeight
 	case c.More != "":
 		c.H = cardHead + (len(shown)+1)*cellHeight + 4
@@ -195,10 +205,27 @@ func newCard(run sallyport.RunID, jobs []sallyport.Job, x, y int) card {
 	return c
 }
 
-// cellName is a job's name without what the card's title says already.
-func cellName(j sallyport.Job, matrix bool) string {
-	if rest, ok := strings.CutPrefix(j.Name, j.Key+" ("); ok && matrix {
-		return strings.TrimSuffix(rest, ")")
+// leaves are the jobs themselves, those of called workflows in place of their callers.
+func leaves(jobs []sallyport.Job, below map[sallyport.JobID][]sallyport.Job) []sallyport.Job {
+	var out []sallyport.Job
+	for _, j := range jobs {
+		if called := below[j.ID]; len(called) > 0 {
+			out = append(out, leaves(called, below)...)
+		} else {
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+// cellName is a job's name without what the title of its card says already.
+func cellName(j, first sallyport.Job, matrix bool) string {
+	if !matrix {
+		return strings.TrimPrefix(j.Name, first.Name+" / ")
+	}
+	if rest, ok := strings.CutPrefix(j.Name, first.Key+" ("); ok {
+		values, called, _ := strings.Cut(rest, ")")
+		return values + called
 	}
 	return j.Name
 }

@@ -134,6 +134,32 @@ func TestGraph(t *testing.T) {
 	}
 }
 
+// A call is one card that lists the jobs called, whatever calls lie between.
+func TestGraphOfCalls(t *testing.T) {
+	t.Parallel()
+	job := func(id, parent, key, name string, needs ...string) sallyport.Job {
+		return sallyport.Job{ID: sallyport.JobID(id), Parent: sallyport.JobID(parent), Key: key, Name: name, Needs: needs, Matrix: []byte("null"), Status: sallyport.StatusCompleted, Conclusion: sallyport.Success}
+	}
+	cells := func(c card) (out []string) {
+		for _, x := range c.Cells {
+			out = append(out, x.Name)
+		}
+		return out
+	}
+	g := layOut("r", []sallyport.Job{job("1", "", "b", "build"), job("2", "", "rel", "Release", "b"), job("3", "2", "rel/sign", "Release / Sign"),
+		job("4", "2", "rel/pub", "Release / Publish", "rel/sign"), job("5", "4", "rel/pub/a", "Release / Publish / a"), job("6", "", "z", "z", "rel")})
+	if len(g.Cards) != 3 || len(g.Edges) != 2 || g.Cards[0].List || !g.Cards[1].List {
+		t.Fatalf("got %+v", g)
+	}
+	if got, want := cells(g.Cards[1]), []string{"Sign", "Publish / a"}; g.Cards[1].Title != "Release" || !slices.Equal(got, want) {
+		t.Errorf("got card %q with %q, want Release with %q", g.Cards[1].Title, got, want)
+	}
+	g = layOut("r", []sallyport.Job{job("1", "", "m", "m (1)"), job("2", "1", "m/a", "m (1) / a"), job("3", "", "m", "m (2)"), job("4", "3", "m/a", "m (2) / a")})
+	if got, want := cells(g.Cards[0]), []string{"1 / a", "2 / a"}; len(g.Cards) != 1 || !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestGraphOfLargeMatrix(t *testing.T) {
 	t.Parallel()
 	var jobs []sallyport.Job

@@ -142,7 +142,14 @@ func sampleJobs(f *fake) {
 	gen := job(runNow, id[sallyport.JobID]("1100", 5), "assets", "assets", nil, done, ok, 92*time.Second, 21*time.Second)
 	build := job(runNow, id[sallyport.JobID]("1100", 6), "build", "build", []string{"lint", "test", "assets"}, wait, "", 0, 0)
 	smoke := job(runNow, id[sallyport.JobID]("1100", 7), "smoke", "smoke test", []string{"build"}, wait, "", 0, 0)
-	f.jobs[runNow] = []sallyport.Job{lint, gen, test, test2, test3, build, smoke}
+	docs := job(runNow, id[sallyport.JobID]("1100", 8), "docs", "Handbook", nil, busy, "", 90*time.Second, 0)
+	docs.Uses, docs.Labels, docs.Isolation, docs.Admitted = "./.github/workflows/docs.yml", nil, nil, true
+	pages := job(runNow, id[sallyport.JobID]("1100", 9), "docs/pages", "Handbook / Pages", nil, done, ok, 90*time.Second, 31*time.Second)
+	pages.Parent, pages.Steps = docs.ID, []sallyport.Step{step(1, "make pages", 90*time.Second, 30*time.Second, ok)}
+	publish := job(runNow, id[sallyport.JobID]("1100", 10), "docs/publish", "Handbook / Publish", []string{"docs/pages"}, wait, "", 0, 0)
+	publish.Parent, publish.Admitted, publish.Environment = docs.ID, true, &sallyport.JobEnvironment{Name: "handbook", URL: "https://handbook.example.org"}
+	publish.Cause = "waits for approval of environment handbook; approvals are not available yet: cancel the run, or take the approval out of .sallyport/deploy.yaml on main and start it again"
+	f.jobs[runNow] = []sallyport.Job{lint, gen, test, test2, test3, build, smoke, docs, pages, publish}
 
 	fl := job(runFailed, id[sallyport.JobID]("2200", 1), "lint", "lint", nil, done, ok, 26*time.Minute, 8*time.Second)
 	ft := job(runFailed, jobFailed, "test", "test (1.26)", []string{"lint"}, done, bad, 26*time.Minute, 62*time.Second)
