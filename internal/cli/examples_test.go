@@ -21,6 +21,7 @@ func TestExamples(t *testing.T) {
 		{name: "go", tool: "go", want: []string{"Artifact words: 1 files", "success    smoke", "skipped    cross"}},
 		{name: "node", tool: "node", want: []string{"test (spec)", "test (tap)", "success    check"}},
 		{name: "python", tool: "python3", want: []string{"test (tests/test_roman.py, -O)", "success    build"}},
+		{name: "reusable", tool: "sh", want: []string{"success    worker / test / ask", "the service answered 1 line", "skipped    api / strict", "worker/serve.sh", "success    bundle"}},
 		{
 			name: "matrix-release", tool: "sh", args: []string{"--input", "version=1.1.0"},
 			want: []string{"build windows (2 of 3)", "- greets by name", "Artifact release: 4 files", "skipped    publish", "success    skipped"},

@@ -44,7 +44,8 @@ type stepView struct {
 	sallyport.PlanStep
 	node   *yaml.Node
 	job    *jobView
-	index  int           // in job.steps
+	index  int           // in job.steps, those of a parallel group after the group
+	group  *stepView     // the parallel group that it is part of; nil if of none
 	usesAt sallyport.Pos // of the value of uses
 	name   string        // owner/repository[/path] of a remote action, in lower case
 	ref    string        // what follows its @
@@ -140,14 +141,14 @@ func (s *subject) addJob(job *Job) {
 		_, j.node = lookup(jobs, job.Key)
 	}
 	for _, st := range job.StepsAt {
-		s.addStep(j, st.PlanStep)
+		s.addStep(j, st.PlanStep, nil)
 	}
 	j.events = s.narrowed(job.If, s.eventNames())
 	s.jobs = append(s.jobs, j)
 }
 
-func (s *subject) addStep(j *jobView, step sallyport.PlanStep) {
-	v := &stepView{PlanStep: step, node: s.mappings[step.Pos], job: j, index: len(j.steps), usesAt: step.Pos}
+func (s *subject) addStep(j *jobView, step sallyport.PlanStep, group *stepView) {
+	v := &stepView{PlanStep: step, node: s.mappings[step.Pos], job: j, index: len(j.steps), group: group, usesAt: step.Pos}
 	if _, n := lookup(v.node, "uses"); n != nil {
 		v.usesAt = posOf(n)
 	}
@@ -157,7 +158,7 @@ func (s *subject) addStep(j *jobView, step sallyport.PlanStep) {
 	}
 	j.steps = append(j.steps, v)
 	for _, below := range step.Parallel {
-		s.addStep(j, below)
+		s.addStep(j, below, v)
 	}
 }
 

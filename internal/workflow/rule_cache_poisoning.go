@@ -11,7 +11,8 @@ import (
 var ruleCachePoisoning = Rule{
 	ID: "cache-poisoning", Severity: SeverityMedium, Confidence: ConfidenceLow,
 	Title: "a workflow that publishes restores a cache",
-	Why:   "What a cache holds was put there by another run. If that run was not as trusted as this one, what it left becomes part of what is published, with valid provenance.",
+	Why: "What a cache holds was put there by another run. If that run was not as trusted as this one, what it left becomes part of what is published, with valid provenance. " +
+		"Sallyport restores only what a run of the same or a higher tier wrote; on GitHub any job of the default branch can have written it.",
 	Mend:  "do not restore caches in a workflow that publishes: drop the cache step, or set the action's input that turns its cache off",
 	check: checkCachePoisoning,
 }

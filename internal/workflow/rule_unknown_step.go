@@ -1,5 +1,7 @@
 package workflow
 
+import "slices"
+
 var ruleUnknownStep = Rule{
 	ID: "unknown-step", Severity: SeverityMedium, Confidence: ConfidenceHigh,
 	Title: "a reference to a step that is not there, or not done yet",
@@ -24,6 +26,10 @@ func checkUnknownStep(p *pass) {
 			p.report(p.pos(at, n), "there is no step with the id %s in %s%s", quote(c[1]), at.job.what(), didYouMean(c[1], ids))
 		case at.step != nil && st.index > at.step.index:
 			p.report(p.pos(at, n), "the step %s comes later, in line %d", quote(c[1]), st.Pos.Line)
+		case at.step != nil && at.step != st && at.step.group != nil && at.step.group == st.group:
+			p.report(p.pos(at, n), "the step %s runs beside this one, so it may not be done", quote(c[1]))
+		case at.step != nil && st.Background && !waitedFor(st, at.step):
+			p.report(p.pos(at, n), "the step %s runs in the background, and no step between waits for it", quote(c[1]))
 		case at.step == st:
 			p.report(p.pos(at, n), "the step %s reads itself", quote(c[1]))
 		}
@@ -35,4 +41,14 @@ func (j *jobView) what() string {
 		return "this action"
 	}
 	return "job " + quote(j.Key)
+}
+
+// waitedFor reports whether a step between two waits for the first.
+func waitedFor(st, reader *stepView) bool {
+	for _, between := range st.job.steps[min(st.index+1, reader.index):reader.index] {
+		if between.WaitAll || slices.ContainsFunc(between.Wait, func(id string) bool { return equalFold(id, st.ID) }) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,0 +1,5 @@
+#!/bin/sh
+# does what it is told on standard input
+while read -r job; do
+  echo "done: $job"
+done
