@@ -166,7 +166,8 @@ type PlanCall struct {
 // PlanSource is another repository that something of the plan came from, resolved
 // once by the action lock.
 type PlanSource struct {
-	Repository string `json:"repository"` // host-less owner/name, or a URL
+	Repository string `json:"repository"` // owner/name
+	URL        string `json:"url"`        // where it was locked from, for people and provenance
 	Ref        string `json:"ref"`        // as written: a tag, a branch, a commit
 	Commit     string `json:"commit"`     // what the lock resolved it to
 	Digest     Digest `json:"digest"`     // of the tree as the yard gets it

@@ -141,7 +141,7 @@ func sweep(temp string) error {
 	}
 	for _, e := range entries {
 		switch kind, _, _ := strings.Cut(e.Name(), "-"); kind {
-		case "create", "bundle", "bundles", "push", "import":
+		case "action", "create", "bundle", "bundles", "push", "import":
 			if err := os.RemoveAll(filepath.Join(temp, e.Name())); err != nil {
 				return err
 			}
