@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"slices"
 	"strings"
 
 	sallyport "github.com/sallyport-ci/sallyport"
@@ -16,17 +17,27 @@ type Action struct {
 	Inputs  []sallyport.PlanInput
 	Outputs []sallyport.PlanOutput
 	Steps   []Step // of a composite action
+
+	// Of a JavaScript action. Files are relative to the action's directory.
+	Pre, PreIf, Main, Post, PostIf sallyport.Template
+	// Of a container action.
+	Image sallyport.Template
 }
 
+// JavaScript reports whether node runs the action.
+func (a *Action) JavaScript() bool { return slices.Contains(nodes, a.Using.Text) }
+
 var (
-	actionKeys  = []string{"name", "author", "description", "inputs", "outputs", "runs", "branding"}
-	runtimes    = []string{"composite", "node20", "node24", "docker"}
+	actionKeys = []string{"name", "author", "description", "inputs", "outputs", "runs", "branding"}
+	runtimes   = []string{"composite", "node20", "node24", "docker"}
+	// nodes are the runtimes of JavaScript actions. GitHub runs those of the first two with
+	// a newer one too.
+	nodes       = []string{"node12", "node16", "node20", "node24"}
 	actionHints = strings.Join(runtimes, ", ")
 )
 
 // ParseAction reads an action's metadata file. When the action is nil, or any
-// diagnostic is an error, it must not be used. Only composite actions are read
-// whole: of others, Using tells what they are.
+// diagnostic is an error, it must not be used. Of container actions only the image is read.
 func ParseAction(path string, src []byte) (*Action, []sallyport.Diagnostic) {
 	d := &decoder{path: path, src: src}
 	root := d.document()
@@ -68,7 +79,9 @@ func (d *decoder) actionInputs(n *yaml.Node) (out []sallyport.PlanInput) {
 	}
 	for _, e := range d.entries(n) {
 		in := sallyport.PlanInput{Name: e.key.Text}
-		d.identifier(e.key, "the input name")
+		if !isIdentifier(e.key.Text) { // GitHub documents the form, and takes others
+			d.warn(e.key.Pos, "the input name %s is invalid: it starts with a letter or _, and contains only letters, digits, - and _", quote(e.key.Text))
+		}
 		if e.val.Kind == yaml.MappingNode {
 			for _, f := range d.entries(e.val) {
 				switch f.key.Text {
@@ -78,6 +91,8 @@ func (d *decoder) actionInputs(n *yaml.Node) (out []sallyport.PlanInput) {
 					}
 				case "default":
 					in.Default = d.template(f.val, "default", &atActionDefault)
+				case "deprecationMessage":
+					in.Deprecated = d.rawText(f.val, "deprecationMessage").Text
 				}
 			}
 		}
@@ -122,14 +137,32 @@ func (d *decoder) runs(a *Action, n *yaml.Node) {
 			a.Using = d.text(e.val, "runs.using")
 		case "steps":
 			steps = e.val
+		case "pre":
+			a.Pre = d.text(e.val, "runs.pre")
+		case "pre-if":
+			a.PreIf = d.condition(e.val, &atActionPreIf)
+		case "main":
+			a.Main = d.text(e.val, "runs.main")
+		case "post":
+			a.Post = d.text(e.val, "runs.post")
+		case "post-if":
+			a.PostIf = d.condition(e.val, &atActionPostIf)
+		case "image":
+			a.Image = d.text(e.val, "runs.image")
 		}
 	}
-	if a.Using.Text != "composite" {
-		if nearest(a.Using.Text, runtimes) == "composite" {
-			d.report(a.Using.Pos, "unknown runtime %s (did you mean \"composite\"?); there are %s", quote(a.Using.Text), actionHints)
-		}
-		return
+	switch {
+	case a.Using.Text == "composite":
+		d.compositeSteps(a, n, steps)
+	case a.JavaScript() && a.Main.Text == "":
+		d.report(posOf(n), "the JavaScript action names no file to run: add runs.main")
+	case a.JavaScript() || a.Using.Text == "docker" || a.Using.IsZero():
+	default:
+		d.report(a.Using.Pos, "unknown runtime %s%s; there are %s", quote(a.Using.Text), didYouMean(a.Using.Text, runtimes), actionHints)
 	}
+}
+
+func (d *decoder) compositeSteps(a *Action, n, steps *yaml.Node) {
 	if steps == nil {
 		d.report(posOf(n), "the composite action has no steps: add runs.steps")
 		return

@@ -17,6 +17,9 @@ type CompileInput struct {
 	// ReadFile returns a file of the pinned commit by its slash-separated path
 	// from the root; its error has CodeNotFound when there is no such file.
 	ReadFile func(path string) ([]byte, error)
+	// Remote returns what the action lock names for a repository (owner/name) at a
+	// ref. Its error is shown where the reference stands, with its hint. Nil: nothing is locked.
+	Remote func(repository, ref string) (*Remote, error)
 }
 
 // compiler turns one file, and the workflows that it calls, into one plan.
@@ -24,7 +27,7 @@ type compiler struct {
 	in    CompileInput
 	plan  *sallyport.Plan
 	diags diagnostics
-	open  []string         // local actions being resolved, outermost first
+	open  []string         // actions being resolved, outermost first
 	calls map[string]*File // reusable workflows by path; nil: they cannot be used
 	jobs  int              // of the plan, those of called workflows included
 }
@@ -136,10 +139,7 @@ func (c *compiler) job(u *unit, j *Job, needs []*Job) sallyport.PlanJob {
 	}
 	c.strategy(u, &p)
 	for _, s := range j.StepsAt {
-		c.uses(u.file.Path, s, 1)
-		for _, p := range s.ParallelAt {
-			c.uses(u.file.Path, p, 1)
-		}
+		c.step(metafile{file: u.file.Path}, s, 1)
 	}
 	return p
 }

@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -14,62 +15,147 @@ var intrinsics = []string{
 	"actions/checkout", "actions/download-artifact", "actions/setup-go", "actions/setup-node", "actions/setup-python", "actions/upload-artifact",
 }
 
+// Intrinsic reports whether the runner performs an action itself: nothing is
+// fetched for it, and no lock lists it.
+func Intrinsic(r Reference) bool {
+	name := r.Repository
+	if r.Path != "" {
+		name += "/" + r.Path
+	}
+	return slices.Contains(intrinsics, strings.ToLower(name))
+}
+
 // actionFiles are the names an action's metadata file may have.
 var actionFiles = []string{"action.yml", "action.yaml"}
 
-// uses resolves the action of a step and adds it to the plan.
-func (c *compiler) uses(file string, s Step, depth int) {
-	if s.Uses == "" {
-		return
-	}
-	fail := func(format string, args ...any) { c.diags.add(file, severityError, s.UsesAt, format, args...) }
-	a, known := c.plan.Actions[s.Uses]
-	if !known {
-		if len(c.plan.Actions) == maxActions {
-			fail("the workflow uses more than %d actions", maxActions)
-			return
-		}
-		switch {
-		case strings.HasPrefix(s.Uses, "./"), strings.HasPrefix(s.Uses, "$/"):
-			var ok bool
-			if a, ok = c.local(file, s, depth); !ok {
-				return
-			}
-		case strings.HasPrefix(s.Uses, "docker://"):
-			fail("%s is a container action; these are not supported yet: install the tool on the host, under /usr or /opt, and run it in a step", quote(s.Uses))
-			return
-		default:
-			name, ref, _ := strings.Cut(s.Uses, "@")
-			if ref == "" || strings.Count(name, "/") < 1 || strings.HasPrefix(name, "/") {
-				fail("%s is not an action: write owner/repository@version, or ./directory for one of this repository", quote(s.Uses))
-				return
-			}
-			if !slices.Contains(intrinsics, strings.ToLower(name)) {
-				fail("the action %s is not supported yet: only %s, composite actions of this repository and \"run\" steps are; %s",
-					quote(s.Uses), strings.Join(intrinsics, ", "), instead(strings.ToLower(name)))
-				return
-			}
-			a = sallyport.PlanAction{Kind: sallyport.ActionIntrinsic, Name: strings.ToLower(name)}
-		}
-		c.plan.Actions[s.Uses] = a
-	}
-	c.checkWith(file, s, a)
+// Remote is a tree of another repository as the action lock pins it.
+type Remote struct {
+	Source sallyport.PlanSource
+	// ReadFile is that of CompileInput, for the tree. Metadata of actions and workflow files
+	// are all that it need have.
+	ReadFile func(path string) ([]byte, error)
 }
 
-// instead says what to do without an action of someone else.
-func instead(name string) string {
-	switch {
-	case strings.HasPrefix(name, "actions/setup-"):
-		return "remove the step: a job has the tools of the host, under /usr and /opt"
-	default:
-		return "vendor it as a composite action and use it as ./directory"
+// metafile is the file that a step stands in, and whose it is.
+type metafile struct {
+	file   string  // for people
+	remote *Remote // nil: of this repository
+}
+
+// beside is another file of the same tree.
+func (o metafile) beside(file string) metafile {
+	if o.remote != nil {
+		file = o.reference(file).String()
 	}
+	return metafile{file: file, remote: o.remote}
+}
+
+// reference names a path of the remote that the file is in.
+func (o metafile) reference(file string) Reference {
+	return Reference{Repository: o.remote.Source.Repository, Path: strings.TrimPrefix(path.Join("/", file), "/"), Ref: o.remote.Source.Ref}
+}
+
+// read reads a file of the repository that the file is in.
+func (c *compiler) read(o metafile, file string) ([]byte, error) {
+	if o.remote != nil {
+		return o.remote.ReadFile(file)
+	}
+	return c.in.ReadFile(file)
+}
+
+// step resolves the actions of a step, and returns it as the plan has it.
+func (c *compiler) step(in metafile, s Step, depth int) sallyport.PlanStep {
+	out := s.PlanStep
+	out.Uses = c.uses(in, s, depth)
+	out.Parallel = slices.Clone(out.Parallel)
+	for i, p := range s.ParallelAt {
+		out.Parallel[i] = c.step(in, p, depth)
+	}
+	return out
+}
+
+// uses resolves the action of a step and adds it to the plan. It returns the key by
+// which the plan has it: what stands after "uses:", but for an action of the same
+// repository as a remote one, whose name means nothing elsewhere.
+func (c *compiler) uses(o metafile, s Step, depth int) (key string) {
+	key = s.Uses
+	self, isSelf := strings.CutPrefix(key, "$/")
+	if isSelf && o.remote != nil {
+		key = o.reference(self).String()
+	}
+	if key == "" {
+		return ""
+	}
+	a, known := c.plan.Actions[key]
+	if !known {
+		if len(c.plan.Actions) == maxActions {
+			c.fail(o, s, "the workflow uses more than %d actions", maxActions)
+			return key
+		}
+		var ok bool
+		switch {
+		case isSelf:
+			a, ok = c.action(o, o, s, self, key, depth)
+		case strings.HasPrefix(key, "./"): // the workspace, also in an action of somebody else
+			a, ok = c.action(o, metafile{}, s, key[2:], key, depth)
+		case strings.HasPrefix(key, "docker://"):
+			c.fail(o, s, "%s is a container action; these are not supported yet: install the tool on the host, under /usr or /opt, and run it in a step", quote(key))
+		default:
+			a, ok = c.remote(o, s, depth)
+		}
+		if !ok {
+			return key
+		}
+		c.plan.Actions[key] = a
+	}
+	c.checkWith(o.file, s, a)
+	return key
+}
+
+// fail reports an error where a step names its action.
+func (c *compiler) fail(o metafile, s Step, format string, args ...any) {
+	c.diags.add(o.file, severityError, s.UsesAt, format, args...)
+}
+
+// remote resolves an action that is named with its repository.
+func (c *compiler) remote(o metafile, s Step, depth int) (sallyport.PlanAction, bool) {
+	ref, err := ParseReference(s.Uses)
+	if err == nil && Intrinsic(ref) {
+		name, _, _ := strings.Cut(s.Uses, "@")
+		return sallyport.PlanAction{Kind: sallyport.ActionIntrinsic, Name: strings.ToLower(name)}, true
+	}
+	var r *Remote
+	if err == nil {
+		r, err = c.locked(ref)
+	}
+	if err != nil {
+		c.fail(o, s, "%s", withHint(err))
+		return sallyport.PlanAction{}, false
+	}
+	return c.action(o, metafile{remote: r}, s, ref.Path, ref.String(), depth)
+}
+
+// locked returns what the lock names for a reference, to an action or to a workflow.
+func (c *compiler) locked(ref Reference) (*Remote, error) {
+	if c.in.Remote == nil {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s is of another repository, and there is no action lock here", quote(ref.String()))
+	}
+	return c.in.Remote(ref.Repository, ref.Ref)
+}
+
+// withHint is an error's message and what to do about it, in one line.
+func withHint(err error) string {
+	message, hint := sallyport.ErrorMessage(err)
+	if hint != "" {
+		message += "; " + hint
+	}
+	return message
 }
 
 // checkWith warns of inputs that the action does not have, or needs and did
 // not get. GitHub runs such steps too.
 func (c *compiler) checkWith(file string, s Step, a sallyport.PlanAction) {
-	if a.Kind != sallyport.ActionComposite || s.With.Kind == sallyport.TreeString {
+	if a.Kind == sallyport.ActionIntrinsic || s.With.Kind == sallyport.TreeString {
 		return
 	}
 	var names []string
@@ -91,63 +177,90 @@ func (c *compiler) checkWith(file string, s Step, a sallyport.PlanAction) {
 	}
 }
 
-// local reads a composite action of the repository, and those it uses.
-func (c *compiler) local(file string, s Step, depth int) (sallyport.PlanAction, bool) {
+// action reads the action in a directory of a repository, and those that it
+// uses. The step stands in from; key is what the plan calls the action.
+func (c *compiler) action(from, in metafile, s Step, dir, key string, depth int) (sallyport.PlanAction, bool) {
 	fail := func(format string, args ...any) (sallyport.PlanAction, bool) {
-		c.diags.add(file, severityError, s.UsesAt, format, args...)
+		c.fail(from, s, format, args...)
 		return sallyport.PlanAction{}, false
 	}
-	if strings.Contains(s.Uses, "@") {
-		return fail("%s: an action of this repository has no version; remove what follows the @", quote(s.Uses))
+	if in.remote == nil && strings.Contains(key, "@") {
+		return fail("%s: an action of this repository has no version; remove what follows the @", quote(key))
 	}
-	dir := path.Clean(s.Uses[2:])
+	dir = path.Clean(dir)
 	if dir == ".." || strings.HasPrefix(dir, "../") || path.IsAbs(dir) || strings.ContainsAny(dir, "\\\x00") {
-		return fail("%s leads out of the repository", quote(s.Uses))
+		return fail("%s leads out of the repository", quote(key))
 	}
-	if slices.Contains(c.open, dir) {
-		return fail("the actions use each other in a circle: %s", strings.Join(append(slices.Clone(c.open[slices.Index(c.open, dir):]), dir), " uses "))
+	id := dir
+	if in.remote != nil {
+		id = key
+	}
+	if slices.Contains(c.open, id) {
+		return fail("the actions use each other in a circle: %s", strings.Join(append(slices.Clone(c.open[slices.Index(c.open, id):]), id), " uses "))
 	}
 	if depth > maxActionDepth {
 		return fail("composite actions are nested deeper than %d levels", maxActionDepth)
 	}
-	src, name, err := c.readAction(dir)
+	src, name, err := c.readAction(in, dir)
 	switch {
+	case sallyport.ErrorCode(err) == sallyport.CodeNotFound && in.remote != nil:
+		return fail("there is no %s in %s", strings.Join(actionFiles, " or "), quote(key))
 	case sallyport.ErrorCode(err) == sallyport.CodeNotFound:
 		return fail("there is no %s in %s at this commit", strings.Join(actionFiles, " or "), quote(dir))
 	case err != nil:
-		msg, _ := sallyport.ErrorMessage(err)
-		return fail("read %s: %s", name, msg)
+		return fail("read %s: %s", name, withHint(err))
 	}
-	a, diags := ParseAction(name, src)
+	at := in.beside(name)
+	a, diags := ParseAction(at.file, src)
 	for _, d := range diags {
-		c.diags.add(d.File, d.Severity, d.Pos, "%s", d.Message)
+		if in.remote == nil || d.Severity == severityError { // nobody here can mend the style of others
+			c.diags.add(d.File, d.Severity, d.Pos, "%s", d.Message)
+		}
 	}
 	if a == nil || hasErrors(diags) {
-		return fail("the action %s cannot be used: see the errors in %s", quote(s.Uses), name)
+		return fail("the action %s cannot be used: see the errors in %s", quote(key), at.file)
 	}
-	if a.Using.Text != "composite" {
-		return fail("the action %s runs on %s; only composite actions are supported yet", quote(s.Uses), quote(a.Using.Text))
+	out, err := a.plan()
+	if err != nil {
+		return fail("the action %s %v", quote(key), err)
 	}
-	if !slices.ContainsFunc(c.plan.Files, func(f sallyport.PlanFile) bool { return f.Path == name }) {
+	out.Path = dir
+	if in.remote != nil {
+		out.Source = &in.remote.Source
+	} else if !slices.ContainsFunc(c.plan.Files, func(f sallyport.PlanFile) bool { return f.Path == name }) {
 		c.plan.Files = append(c.plan.Files, sallyport.PlanFile{Path: name, Digest: a.Digest})
 	}
-	out := sallyport.PlanAction{
-		Kind: sallyport.ActionComposite, Name: a.Name, Path: dir, Digest: a.Digest, Inputs: a.Inputs, Outputs: a.Outputs,
-	}
-	c.open = append(c.open, dir)
+	c.open = append(c.open, id)
 	for _, step := range a.Steps {
-		out.Steps = append(out.Steps, step.PlanStep)
-		c.uses(name, step, depth+1)
+		out.Steps = append(out.Steps, c.step(at, step, depth+1))
 	}
 	c.open = c.open[:len(c.open)-1]
 	return out, true
 }
 
+// plan is the action as a plan carries it, without its steps and whose it is.
+// The error says why no job can run it.
+func (a *Action) plan() (sallyport.PlanAction, error) {
+	out := sallyport.PlanAction{Name: a.Name, Digest: a.Digest, Inputs: a.Inputs}
+	switch {
+	case a.Using.Text == "composite":
+		out.Kind, out.Outputs = sallyport.ActionComposite, a.Outputs
+	case a.JavaScript():
+		out.Kind, out.Using = sallyport.ActionNode, a.Using.Text
+		out.Pre, out.PreIf, out.Main, out.Post, out.PostIf = a.Pre.Text, a.PreIf.Text, a.Main.Text, a.Post.Text, a.PostIf.Text
+	case strings.HasPrefix(a.Image.Text, "docker://"):
+		return out, fmt.Errorf("runs in the container image %s; container actions are not supported yet: install the tool on the host, under /usr or /opt, and run it in a step", quote(a.Image.Text))
+	default:
+		return out, fmt.Errorf("is built from a Dockerfile; images are not built in jobs yet: install the tool on the host, under /usr or /opt, and run it in a step")
+	}
+	return out, nil
+}
+
 // readAction reads the metadata file of the action in dir.
-func (c *compiler) readAction(dir string) (src []byte, name string, err error) {
+func (c *compiler) readAction(o metafile, dir string) (src []byte, name string, err error) {
 	for _, f := range actionFiles {
 		name = path.Join(dir, f)
-		if src, err = c.in.ReadFile(name); sallyport.ErrorCode(err) != sallyport.CodeNotFound {
+		if src, err = c.read(o, name); sallyport.ErrorCode(err) != sallyport.CodeNotFound {
 			return src, name, err
 		}
 	}
