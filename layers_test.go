@@ -15,7 +15,7 @@ var floors = map[int][]string{
 	1: {".", "internal/redact", "examples", "examples/hello"},
 	2: {"internal/workflow", "internal/environment", "internal/attest", "internal/tlog", "internal/rpc", "internal/kms",
 		"internal/sqlstore", "internal/blobstore", "internal/forge", "internal/proxy", "internal/oci", "internal/yard/sandbox", "internal/yard/image", "internal/yard/toolkit"},
-	3: {"internal/attest/verify", "internal/policy", "internal/target", "internal/api", "internal/web", "internal/yard/runner", "internal/yard/service"},
+	3: {"internal/actions", "internal/attest/verify", "internal/policy", "internal/target", "internal/api", "internal/web", "internal/yard/runner", "internal/yard/service"},
 	4: {"internal/engine"},
 	5: {"internal/daemon"},
 	6: {"internal/cli"},
