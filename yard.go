@@ -25,6 +25,8 @@ type Yard interface {
 	// Source returns a tar of a bare repository holding the run's commit; with depth 0
 	// all of its history, and all branches and tags in packed-refs.
 	Source(ctx context.Context, l LeaseRef, depth int) (io.ReadCloser, error)
+	// Action returns the tree of an action that the job's plan uses, as Actions.Open does.
+	Action(ctx context.Context, l LeaseRef, tree Digest) (io.ReadCloser, error)
 	// PutArtifact stores the content (a tar as archive/tar writes it, made by the runner);
 	// the control plane computes every digest itself.
 	PutArtifact(ctx context.Context, l LeaseRef, name string, content io.Reader) (Artifact, error)

@@ -366,6 +366,9 @@ func (f fakeYard) ImageLayer(ctx context.Context, l sallyport.LeaseRef, referenc
 func (f fakeYard) Source(ctx context.Context, l sallyport.LeaseRef, depth int) (io.ReadCloser, error) {
 	return r1[io.ReadCloser](ctx, f.fake, "Yard.Source", l, depth)
 }
+func (f fakeYard) Action(ctx context.Context, l sallyport.LeaseRef, tree sallyport.Digest) (io.ReadCloser, error) {
+	return r1[io.ReadCloser](ctx, f.fake, "Yard.Action", l, tree)
+}
 func (f fakeYard) PutArtifact(ctx context.Context, l sallyport.LeaseRef, name string, content io.Reader) (sallyport.Artifact, error) {
 	b, err := io.ReadAll(content)
 	if err != nil {

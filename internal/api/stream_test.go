@@ -36,7 +36,10 @@ func TestBrokenStreams(t *testing.T) {
 	lease := sallyport.LeaseRef{Job: "j", Token: "t"}
 	for name, open := range map[string]func() (io.ReadCloser, error){
 		"Artifacts.Open": func() (io.ReadCloser, error) { return client.Services().Artifacts.Open(t.Context(), "a") },
-		"Yard.Source":    func() (io.ReadCloser, error) { return client.Yard().Source(t.Context(), lease, 1) },
+		"Yard.Action": func() (io.ReadCloser, error) {
+			return client.Yard().Action(t.Context(), lease, sallyport.DigestOf(nil))
+		},
+		"Yard.Source": func() (io.ReadCloser, error) { return client.Yard().Source(t.Context(), lease, 1) },
 		"Yard.GetArtifact": func() (io.ReadCloser, error) {
 			_, r, err := client.Yard().GetArtifact(t.Context(), lease, "x")
 			return r, err

@@ -57,10 +57,18 @@ func (s *server) yard() {
 	s.fetchCache()
 }
 
+// source serves what a job is made of: the repository and the actions of others.
 func (s *server) source() {
 	const kind = "application/x-tar"
 	huma.Register(s.huma, operation(s, rpc.Source, kind), func(ctx context.Context, in *rpc.SourceIn) (*download, error) {
 		r, err := s.Yard.Source(ctx, in.Ref(), in.Depth)
+		if err != nil {
+			return nil, s.problem(ctx, err)
+		}
+		return s.stream(ctx, kind, r), nil
+	})
+	huma.Register(s.huma, operation(s, rpc.Action, kind), func(ctx context.Context, in *rpc.ActionIn) (*download, error) {
+		r, err := s.Yard.Action(ctx, in.Ref(), in.Tree)
 		if err != nil {
 			return nil, s.problem(ctx, err)
 		}

@@ -257,6 +257,7 @@ func (e *Engine) provenance(in collected) attest.ProvenanceInput {
 			Annotations: map[string]string{"tier": string(c.Tier), "ref": c.Ref, "run": e.instance.Run(c.Run)},
 		})
 	}
+	p.Dependencies = append(p.Dependencies, actionResources(in.plan)...)
 	return p
 }
 

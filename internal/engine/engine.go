@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/actions"
 	"github.com/sallyport-ci/sallyport/internal/attest"
 	"github.com/sallyport-ci/sallyport/internal/policy"
 )
@@ -70,6 +71,8 @@ type Config struct {
 	Trouble func() []string
 	// Vars is the vars context; nil is empty.
 	Vars map[string]string
+	// Actions says how actions of other repositories are taken in.
+	Actions ActionsConfig
 }
 
 // Engine is the decider. Make it with New, start it with Run.
@@ -96,6 +99,7 @@ type Engine struct {
 	lend      func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error)
 	vars      map[string]string
 	caches    cacheBounds
+	actions   ActionsConfig
 
 	queue *waiters  // runners that wait for work
 	seen  *presence // runners that asked lately
@@ -117,11 +121,15 @@ func New(c Config) (*Engine, error) {
 	if c.LeaseTTL == 0 {
 		c.LeaseTTL = 30 * time.Second
 	}
+	if c.Actions.Quarantine == 0 {
+		c.Actions.Quarantine = actions.DefaultQuarantine
+	}
+	c.Actions.Quarantine = max(c.Actions.Quarantine, 0)
 	return &Engine{
 		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
 		notary: c.Notary, verifier: c.Verifier, images: c.Images, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
-		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars,
+		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars, actions: c.Actions,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
 		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},
 	}, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/actions"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
 )
 
@@ -100,6 +101,8 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 	if err != nil {
 		return nil, err
 	}
+	remote := &remoteActions{e: e, p: p, push: push, trees: map[sallyport.Digest]actions.Metadata{}}
+	in.Remote = remote.remote(ctx)
 	paths := sel.Workflows
 	if len(paths) == 0 {
 		if paths, err = e.workflowFiles(ctx, push); err != nil {
@@ -132,7 +135,7 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 		}
 		out = append(out, made)
 	}
-	return out, nil
+	return out, remote.trouble
 }
 
 // skipMark returns what in the message of the commit asks to start nothing.

@@ -45,6 +45,10 @@ func (r runner) Source(ctx context.Context, l sallyport.LeaseRef, depth int) (io
 	return open(ctx, r.c, Source, SourceIn{Leased: leased(l), Depth: depth})
 }
 
+func (r runner) Action(ctx context.Context, l sallyport.LeaseRef, tree sallyport.Digest) (io.ReadCloser, error) {
+	return open(ctx, r.c, Action, ActionIn{leased(l), tree})
+}
+
 func (r runner) PutArtifact(ctx context.Context, l sallyport.LeaseRef, name string, content io.Reader) (sallyport.Artifact, error) {
 	return put(ctx, r.c, PutArtifact, NamedIn{leased(l), name}, content)
 }

@@ -34,6 +34,10 @@ type (
 		Leased
 		Depth int `query:"depth" minimum:"0" doc:"Commits of history; 0 means all"`
 	}
+	ActionIn struct {
+		Leased
+		Tree sallyport.Digest `query:"tree" required:"true" maxLength:"80" doc:"Digest of the action's tree"`
+	}
 	NamedIn struct {
 		Leased
 		Name string `query:"name" required:"true" maxLength:"256"`
@@ -90,6 +94,7 @@ var (
 	AppendLog     = yard[AppendLogIn, LogEnd]("append-log", "/jobs/{job}/log", "Add to a job's log at an offset")
 	Report        = yard[ReportIn, None]("report", "/jobs/{job}/report", "Tell how the steps stand")
 	Source        = Call[SourceIn, Bytes]{ID: "source", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/source", Summary: "Fetch the run's commit as a tar of a bare repository", Repeatable: true}
+	Action        = Call[ActionIn, Bytes]{ID: "action", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/action", Summary: "Fetch an action that the job's plan uses, as a tar of its files", Repeatable: true}
 	PutArtifact   = Call[NamedIn, sallyport.Artifact]{ID: "put-artifact", Method: http.MethodPut, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Hand in an artifact as a tar of its files"}
 	FetchArtifact = Call[NamedIn, Bytes]{ID: "fetch-artifact", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Fetch an artifact of the same run, described and as a tar of its files", Repeatable: true}
 	RunArtifacts  = Call[Leased, List[sallyport.Artifact]]{ID: "run-artifacts", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifacts", Summary: "List the artifacts of the same run", Repeatable: true}

@@ -26,6 +26,7 @@ type entry struct {
 	plan   *sallyport.PlanStep
 	top    *topStep
 	number int
+	key    string   // see step
 	joins  []*entry // of the wait at the end of a group of parallel steps: its steps
 }
 
@@ -96,7 +97,7 @@ type crew struct {
 func (j *job) start(ctx context.Context, e *entry) error {
 	side := j.main.fork()
 	ctx, hard := context.WithCancelCause(ctx)
-	s := &step{job: j, frame: side.root, plan: e.plan, top: e.top, number: e.number}
+	s := &step{job: j, frame: side.root, plan: e.plan, top: e.top, number: e.number, key: e.key}
 	t := &task{entry: e, step: s, hard: hard, done: make(chan struct{})}
 	j.crew.tasks = append(j.crew.tasks, t)
 	s.out = newOutput(j.log, s.number, s.command)

@@ -87,7 +87,12 @@ func (s *step) command(c workflow.Command) bool {
 		}
 		s.out.print(sallyport.LogWarning, "The set-output command is deprecated: write name=value to $GITHUB_OUTPUT.")
 	case "save-state":
-		// State is for the post step of an action; scripts and composite actions have none.
+		if err := s.saveState(workflow.Var{Name: c.Prop("name"), Value: c.Value}); err != nil {
+			s.refuse(err.Error(), "")
+		}
+		if s.action != nil {
+			s.out.print(sallyport.LogWarning, "The save-state command is deprecated: write name=value to $GITHUB_STATE.")
+		}
 	case "set-env":
 		s.refuse("the set-env command is disabled, since any output could set variables with it", "write name=value to $GITHUB_ENV")
 	case "add-path":

@@ -194,8 +194,14 @@ func (j *job) takeFiles(s *step, c *commandFiles) error {
 			note(s.setOutput(x))
 		}
 	}
-	if _, err := c.read("state"); err != nil { // for post steps, which scripts do not have
+	if b, err := c.read("state"); err != nil {
 		note(err)
+	} else if list, err := parseVars("STATE", b); err != nil {
+		note(err)
+	} else {
+		for _, x := range list {
+			note(s.saveState(x))
+		}
 	}
 	if b, err := c.read("step_summary"); err != nil {
 		s.out.print(sallyport.LogWarning, "The summary was not kept: "+err.Error())

@@ -129,6 +129,7 @@ type fakeYard struct {
 	artifacts map[string][]byte
 	caches    fakeCaches
 	source    func(depth int) (io.ReadCloser, error)
+	trees     map[sallyport.Digest][]byte
 	order     sallyport.Order
 	beatErr   error
 	beats     int
@@ -221,6 +222,14 @@ func (y *fakeYard) Source(_ context.Context, _ sallyport.LeaseRef, depth int) (i
 	return y.source(depth)
 }
 
+func (y *fakeYard) Action(_ context.Context, _ sallyport.LeaseRef, tree sallyport.Digest) (io.ReadCloser, error) {
+	b, ok := y.trees[tree]
+	if !ok {
+		return nil, sallyport.Errorf(sallyport.CodeNotFound, "there is no tree %s", tree)
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
 func (y *fakeYard) PutArtifact(_ context.Context, _ sallyport.LeaseRef, name string, content io.Reader) (sallyport.Artifact, error) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
@@ -271,9 +280,10 @@ func (*hostSandbox) Volume(context.Context, sallyport.Limits) (sallyport.Volume,
 
 // trial is one job to try.
 type trial struct {
-	yaml     string            // a workflow; its first job is run
-	files    map[string]string // of the repository: local actions
-	github   map[string]any    // added to the github context
+	yaml     string                       // a workflow; its first job is run
+	files    map[string]string            // of the repository: local actions
+	remotes  map[string]map[string]string // of other repositories, by OWNER/NAME@REF
+	github   map[string]any               // added to the github context
 	contexts map[string]string
 	secrets  map[string]string
 	tainted  [][]string
@@ -333,11 +343,40 @@ func compile(t testing.TB, tr *trial, contexts map[string]json.RawMessage) *sall
 			}
 			return nil, sallyport.Errorf(sallyport.CodeNotFound, "no file %s", name)
 		},
+		Remote: tr.remote(t),
 	})
 	if plan == nil {
 		t.Fatalf("compile: %v", diags)
 	}
 	return plan
+}
+
+// remote locks the trees of other repositories and gives them to the yard.
+func (tr *trial) remote(t testing.TB) func(repository, ref string) (*workflow.Remote, error) {
+	return func(repository, ref string) (*workflow.Remote, error) {
+		files, ok := tr.remotes[repository+"@"+ref]
+		if !ok {
+			return nil, sallyport.Errorf(sallyport.CodeNotFound, "no repository %s@%s", repository, ref)
+		}
+		var entries []tarEntry
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			entries = append(entries, tarEntry{name: name, body: files[name]})
+		}
+		tree := makeTar(t, entries...)
+		if tr.yard.trees == nil {
+			tr.yard.trees = map[sallyport.Digest][]byte{}
+		}
+		tr.yard.trees[sallyport.DigestOf(tree)] = tree
+		return &workflow.Remote{
+			Source: sallyport.PlanSource{Repository: repository, Ref: ref, Commit: strings.Repeat("b", 40), Digest: sallyport.DigestOf(tree)},
+			ReadFile: func(name string) ([]byte, error) {
+				if s, ok := files[name]; ok {
+					return []byte(s), nil
+				}
+				return nil, sallyport.Errorf(sallyport.CodeNotFound, "no file %s", name)
+			},
+		}, nil
+	}
 }
 
 func newTestRunner(t testing.TB, yard sallyport.Yard, box sallyport.Sandbox, config func(*Config)) *Runner {

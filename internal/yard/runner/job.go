@@ -32,7 +32,9 @@ type job struct {
 	layout   *layout
 	main     lane // of the job's own steps
 	list     []*entry
-	crew     crew // the background steps
+	crew     crew                        // the background steps
+	pres     []*entry                    // what actions do before the first step
+	trees    map[sallyport.Digest]string // actions of other repositories, as directories in what is given
 	room     sallyport.Room
 	services *services // nil when the job has no use for them
 	mask     *redact.Set
@@ -46,7 +48,9 @@ type job struct {
 
 	mu        sync.Mutex
 	steps     []*topStep
-	posts     []post // what actions do when the steps have ended; the last first
+	posts     []post                 // what actions do when the steps have ended; the last first
+	uses      map[string]*javascript // by key of the step
+	called    map[string]string      // names of actions, likewise
 	isolation *sallyport.Isolation
 	cancelled string             // why the job must stop; "" while it need not
 	leaves    map[*leaf]struct{} // what runs at the moment
@@ -80,6 +84,7 @@ func (r *Runner) do(ctx context.Context, lease *sallyport.Lease) {
 		runner: r, lease: lease, die: die, leave: leave, mask: redact.New(redact.Config{}),
 		slog:    r.cfg.Log.With("job", lease.Job.ID, "run", lease.Run.ID),
 		beatNow: make(chan struct{}, 1), dirty: make(chan struct{}, 1), sources: map[int]string{}, leaves: map[*leaf]struct{}{},
+		uses: map[string]*javascript{}, called: map[string]string{}, trees: map[sallyport.Digest]string{},
 	}
 	j.log = newJobLog(r.cfg.Yard, lease.Ref, j.mask, r.cfg.MaxLog, r.cfg.Clock, j.slog, j.poke)
 	j.slog.InfoContext(ctx, "job was leased", "name", lease.Job.Name)
@@ -168,7 +173,10 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 		})
 		defer timer.Stop()
 	}
-	fatal := j.runSteps(life)
+	fatal := j.runPres(life)
+	if fatal == nil && life.Err() == nil {
+		fatal = j.runSteps(life)
+	}
 	if fatal == nil && life.Err() == nil {
 		fatal = j.runPosts(life)
 	}
@@ -263,6 +271,7 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 			WithHint("remove them from the job %s", j.plan.Key)
 	}
 	j.list = listed(j.plan.Steps)
+	j.listPres()
 	for _, e := range j.list {
 		j.enlist(e)
 	}
@@ -272,6 +281,9 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 	}
 	if j.layout, err = j.runner.layout(j.runner.cfg.WorkDir, j.lease.Project, volume); err != nil {
 		return nil, fmt.Errorf("make the job directory: %w", err)
+	}
+	if err := j.fetchActions(ctx); err != nil {
+		return nil, err
 	}
 	f, err := j.newFrame()
 	if err != nil {

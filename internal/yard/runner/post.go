@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"slices"
+	"strings"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 )
@@ -42,7 +43,7 @@ func (j *job) runPosts(ctx context.Context) error {
 }
 
 func (j *job) runPost(ctx context.Context, p post) error {
-	e := &entry{plan: &sallyport.PlanStep{Name: sallyport.Template{Text: "Post " + p.of.top.report.Name}}}
+	e := &entry{plan: &sallyport.PlanStep{Name: sallyport.Template{Text: "Post " + strings.TrimPrefix(p.of.top.report.Name, "Pre ")}}}
 	j.enlist(e)
 	if p.cond == "" {
 		p.cond = "always()"
@@ -51,8 +52,10 @@ func (j *job) runPost(ctx context.Context, p post) error {
 	// composite one, and its failure is the job's.
 	f := *p.of.frame
 	f.lane, f.composite, f.immune, f.failed = &j.main, false, false, j.main.root.failed
-	s := &step{job: j, frame: &f, top: e.top, number: e.number, post: p.run, plan: &sallyport.PlanStep{
-		Pos: p.of.plan.Pos, Uses: p.of.plan.Uses, With: p.of.plan.With, Env: p.of.plan.Env, If: sallyport.Template{Text: p.cond, Pos: p.of.plan.Pos},
+	s := &step{job: j, frame: &f, top: e.top, number: e.number, key: p.of.key, part: p.run, plan: &sallyport.PlanStep{
+		Pos: p.of.plan.Pos, ID: p.of.plan.ID, Uses: p.of.plan.Uses, With: p.of.plan.With, Env: p.of.plan.Env,
+		If:              sallyport.Template{Text: p.cond, Pos: p.of.plan.Pos},
+		ContinueOnError: p.of.plan.ContinueOnError, TimeoutMinutes: p.of.plan.TimeoutMinutes,
 	}}
 	_, err := j.runTop(ctx, s)
 	j.main.root.failed = j.main.root.failed || f.failed

@@ -60,6 +60,7 @@ type Runner struct {
 	cfg       Config
 	isolation sallyport.Isolation
 	layout    func(parent, project string, volume sallyport.Volume) (*layout, error)
+	nodes     nodes
 }
 
 // New checks the configuration. Nothing is started.

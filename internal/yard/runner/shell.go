@@ -121,14 +121,13 @@ func (s *step) runScript(ctx context.Context) error {
 		return err
 	}
 	s.announce(text, sh)
-	return s.exec(ctx, sh.command(script), dir, files)
+	return s.exec(ctx, sh.command(script), j.processEnv(s.frame, &s.env, files), dir, files)
 }
 
-// exec runs one process with the step's environment and command files, and
-// takes what it wrote to them.
-func (s *step) exec(ctx context.Context, argv []string, dir string, files *commandFiles) error {
+// exec runs one process of the step with its command files, and takes what it
+// wrote to them.
+func (s *step) exec(ctx context.Context, argv []string, env []sallyport.EnvVar, dir string, files *commandFiles) error {
 	j := s.job
-	env := j.processEnv(s.frame, &s.env, files)
 	result, err := j.room.Exec(ctx, sallyport.ExecSpec{
 		Argv: argv, Env: env, Dir: dir, Stdout: s.out, Stderr: s.out,
 	})

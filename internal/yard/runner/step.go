@@ -46,8 +46,11 @@ type step struct {
 
 	cleanup bool // it was found to run after a cancel step had ended its lane
 
-	post    func(ctx context.Context, s *step) error // of a post step: what it does
-	control func(ctx context.Context, s *step) error // of a wait or cancel step, likewise
+	key    string      // its place in the job, through all actions: "2/0" is the first of the third's
+	action *javascript // of a JavaScript action: what this use of it keeps
+	// part is what an action does before or after the job's own steps, as a step of its own.
+	part    func(ctx context.Context, s *step) error
+	control func(ctx context.Context, s *step) error // of a wait or cancel step: what it does
 }
 
 // failure is how a step failed, in words for the log.
@@ -101,7 +104,7 @@ func (j *job) runSteps(ctx context.Context) error {
 
 // runEntry runs a step of the job, or starts it when it is to run beside others.
 func (j *job) runEntry(ctx context.Context, e *entry) error {
-	s := &step{job: j, frame: j.main.root, plan: e.plan, top: e.top, number: e.number}
+	s := &step{job: j, frame: j.main.root, plan: e.plan, top: e.top, number: e.number, key: e.key}
 	switch {
 	case e.plan.Background:
 		return j.start(ctx, e)
@@ -212,7 +215,7 @@ func (s *step) prepare() (run, survives bool, err error) {
 	status := j.status(f)
 	f.scope.SetStatus(status)
 	f.scope.Set("job", withEntries(f.scope.Get("job"), workflow.Entry{Key: "status", Value: workflow.String(statusName(j.status(f.lane.root)))}))
-	entries := []workflow.Entry{{Key: "action", Value: workflow.String(f.name(s.plan))}}
+	entries := []workflow.Entry{{Key: "action", Value: workflow.String(j.actionName(s))}}
 	if f.composite {
 		entries = append(entries, workflow.Entry{Key: "action_status", Value: workflow.String(statusName(status))})
 	}
@@ -238,6 +241,18 @@ func (s *step) prepare() (run, survives bool, err error) {
 	survives, err = f.scope.Condition(s.plan.If)
 	f.scope.SetStatus(status)
 	return true, survives, err
+}
+
+// actionName is the name of a step's action, the same in all its parts.
+func (j *job) actionName(s *step) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	name, known := j.called[s.key]
+	if !known {
+		name = s.frame.name(s.plan)
+		j.called[s.key] = name
+	}
+	return name
 }
 
 // name is what github.action and GITHUB_ACTION call a step: its id, else what
@@ -274,7 +289,7 @@ func (s *step) begin() {
 	if s.frame.composite {
 		return
 	}
-	if s.post != nil { // it has its name from the step that it follows
+	if s.part != nil { // it has its name from the step that it follows
 		s.job.update(func() {
 			s.top.report.Status, s.top.report.StartedAt = sallyport.StatusInProgress, s.job.runner.cfg.Clock()
 		})
@@ -326,10 +341,10 @@ func (s *step) execute(ctx context.Context, survives bool) error {
 	if s.control != nil {
 		return s.result(ctx, s.control(ctx, s))
 	}
-	if s.post != nil {
+	if s.part != nil {
 		ctx, end := s.job.begin(ctx, s, survives)
 		defer end()
-		return s.result(ctx, s.post(ctx, s))
+		return s.result(ctx, s.part(ctx, s))
 	}
 	if s.plan.Uses == "" {
 		ctx, end := s.job.begin(ctx, s, survives)
@@ -347,6 +362,10 @@ func (s *step) execute(ctx context.Context, survives bool) error {
 		ctx, end := s.job.begin(ctx, s, survives)
 		defer end()
 		return s.result(ctx, s.runIntrinsic(ctx, &action))
+	case sallyport.ActionNode:
+		ctx, end := s.job.begin(ctx, s, survives)
+		defer end()
+		return s.result(ctx, s.runJavaScript(ctx, &action))
 	}
 	return &failure{message: fmt.Sprintf("The action %s is of a kind that this runner does not know: %.40q.", s.plan.Uses, action.Kind)}
 }

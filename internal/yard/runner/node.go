@@ -1,0 +1,114 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	sallyport "github.com/sallyport-ci/sallyport"
+)
+
+// nodeProgram is a Node.js that a job can run.
+type nodeProgram struct {
+	path    string // the same on the host and in the room
+	version version
+	of      string // for people: where it is from
+}
+
+// nodes remembers the versions of programs, which cost a process each to ask for.
+type nodes struct {
+	mu    sync.Mutex
+	known map[nodeFile]version
+}
+
+// nodeFile is a program as it is now; one that was replaced is another.
+type nodeFile struct {
+	path string
+	size int64
+	time time.Time
+}
+
+// toolArch is how tool caches call this architecture.
+func toolArch() string {
+	return map[string]string{"amd64": "x64", "arm64": "arm64", "386": "x86", "arm": "arm"}[runtime.GOARCH]
+}
+
+// node finds what runs an action that asks for "node20": the newest of that line in the
+// tool cache, else the Node.js of the host, whatever its version.
+func (r *Runner) node(ctx context.Context, j *job, using string) (nodeProgram, error) {
+	if n, ok := cachedNode(j.layout.toolCache, strings.TrimPrefix(using, "node")); ok {
+		return n, nil
+	}
+	for dir := range strings.SplitSeq(r.cfg.Path, ":") {
+		file := filepath.Join(dir, "node")
+		info, err := os.Stat(file)
+		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+			continue
+		}
+		v, err := r.nodes.version(ctx, j, nodeFile{file, info.Size(), info.ModTime()})
+		if err != nil {
+			return nodeProgram{}, err
+		}
+		return nodeProgram{file, v, "this host"}, nil
+	}
+	return nodeProgram{}, sallyport.Errorf(sallyport.CodeInvalid, "the action runs on %s, and this host has no Node.js that a job can use", using).
+		WithHint("install Node.js on the host, under /usr or /opt, or in the tool cache as %s/node/VERSION/%s", j.layout.toolCache, toolArch())
+}
+
+// cachedNode finds the newest complete Node.js of a major version in a tool cache
+// (TOOL/VERSION/ARCH beside ARCH.complete, as actions/tool-cache lays it out).
+func cachedNode(cache, major string) (found nodeProgram, ok bool) {
+	entries, err := os.ReadDir(filepath.Join(cache, "node"))
+	if err != nil {
+		return found, false
+	}
+	for _, e := range entries {
+		v, valid := findVersion(e.Name())
+		dir := filepath.Join(cache, "node", e.Name(), toolArch())
+		if !valid || fmt.Sprint(v[0]) != major || ok && v.less(found.version) {
+			continue
+		}
+		if _, err := os.Stat(dir + ".complete"); err != nil {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(dir, "bin", "node")); err == nil && info.Mode().IsRegular() {
+			found, ok = nodeProgram{filepath.Join(dir, "bin", "node"), v, "the tool cache"}, true
+		}
+	}
+	return found, ok
+}
+
+// version asks a program for its version, in the room of the job.
+func (n *nodes) version(ctx context.Context, j *job, file nodeFile) (version, error) {
+	n.mu.Lock()
+	v, known := n.known[file]
+	n.mu.Unlock()
+	if known {
+		return v, nil
+	}
+	var out said
+	result, err := j.room.Exec(ctx, sallyport.ExecSpec{
+		Argv: []string{file.path, "--version"}, Dir: j.layout.work, Stdout: &out, Stderr: &out,
+		Env: []sallyport.EnvVar{{Name: "HOME", Value: j.layout.home}, {Name: "PATH", Value: j.runner.cfg.Path}},
+	})
+	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeInvalid {
+		return version{}, err
+	}
+	v, ok := findVersion(out.String())
+	if err != nil || result.ExitCode != 0 || !ok {
+		return version{}, sallyport.Errorf(sallyport.CodeInvalid, "the Node.js of this host does not run in a room").
+			WithHint("install it under /usr or /opt, with all that it needs")
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.known == nil {
+		n.known = map[nodeFile]version{}
+	}
+	n.known[file] = v
+	return v, nil
+}
