@@ -51,6 +51,7 @@ type commands struct {
 	Event    eventCmd    `cmd:"" help:"Hand in an event of a forge: a pull request, an issue, a release, …"`
 
 	Artifacts artifactsCmd `cmd:"" help:"List and download artifacts with their evidence."`
+	Caches    cachesCmd    `cmd:"" help:"List and delete what jobs saved for later runs."`
 	Verify    verifyCmd    `cmd:"" help:"Verify a file against its Sigstore bundle, offline."`
 	TrustRoot trustRootCmd `cmd:"" name:"trust-root" help:"Print the Sigstore trusted root of the installation."`
 

@@ -412,9 +412,9 @@ func TestCacheInRealRoom(t *testing.T) {
 		}
 		return e
 	}
-	const use = "- { uses: actions/cache@v4, with: { path: \"~/.cache/x\\n/opt/tool\\ndeps\", key: k } }\n"
-	do(use + "- run: mkdir -p ~/.cache/x /opt/tool deps; echo 1 > ~/.cache/x/a; echo 2 > /opt/tool/b; echo 3 > deps/c; ln -s /opt/tool deps/l; chown 5:5 deps/c; chmod 4755 deps/c\n")
-	e := do(use + "- run: cat ~/.cache/x/a /opt/tool/b deps/l/b deps/c; stat -c %u:%a deps/c\n")
+	const use = "- { uses: actions/cache@v4, with: { path: \"~/.cache/x\\n/srv/tool\\ndeps\", key: k } }\n"
+	do(use + "- run: mkdir -p ~/.cache/x /srv/tool deps; echo 1 > ~/.cache/x/a; echo 2 > /srv/tool/b; echo 3 > deps/c; ln -s /srv/tool deps/l; chown 5:5 deps/c; chmod 4755 deps/c\n")
+	e := do(use + "- run: cat ~/.cache/x/a /srv/tool/b deps/l/b deps/c; stat -c %u:%a deps/c\n")
 	if !strings.Contains(e.text(), "1\n2\n2\n3\n0:755\n") {
 		t.Errorf("got\n%s", e.all())
 	}
