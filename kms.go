@@ -15,6 +15,7 @@ const (
 	KeyTSA    KeyID = "tsa"    // RFC 3161 timestamps
 	KeySigLog KeyID = "siglog" // checkpoints of the signature log
 	KeyAudit  KeyID = "audit"  // checkpoints of the audit log
+	KeyTokens KeyID = "tokens" // ID tokens of jobs
 	KeySeal   KeyID = "seal"   // key-encryption key of blobs and logs
 )
 
@@ -22,7 +23,7 @@ const (
 // the control plane; nothing under yard/ can import an implementation.
 type KMS interface {
 	// Signer returns the signer of a key that Create made: ECDSA P-256 for ca,
-	// issuer, sct and tsa; Ed25519 for siglog and audit. CodeNotFound else.
+	// issuer, sct, tsa and tokens; Ed25519 for siglog and audit. CodeNotFound else.
 	Signer(ctx context.Context, id KeyID) (crypto.Signer, error)
 	// Create makes the keys that are missing; it never replaces one.
 	Create(ctx context.Context) error

@@ -193,6 +193,9 @@ type InstanceService interface {
 	// project's workflow on a ref.
 	Identity(ctx context.Context, project, workflow, ref string) (issuer, identity string, err error)
 	Health(ctx context.Context) (InstanceHealth, error)
+	// TokenIssuer returns the issuer that ID tokens of jobs name and the JSON Web Key
+	// Set that they verify with; CodeUnavailable when there are none.
+	TokenIssuer(ctx context.Context) (issuer string, keys []byte, err error)
 }
 
 // InstanceHealth is what /readyz and the system page show.

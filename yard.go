@@ -47,6 +47,9 @@ type Yard interface {
 	Image(ctx context.Context, l LeaseRef, reference string) (Image, error)
 	// ImageLayer returns a layer of an image that Image returned for the reference.
 	ImageLayer(ctx context.Context, l LeaseRef, reference string, d Digest) (io.ReadCloser, error)
+	// IDToken returns a short-lived JSON Web Token that says to the audience which job
+	// asks; CodeDenied when the job may have none. An empty audience is the default one.
+	IDToken(ctx context.Context, l LeaseRef, audience string) (string, error)
 	// Finish hands in the result and ends the lease.
 	Finish(ctx context.Context, l LeaseRef, r JobResult) error
 }

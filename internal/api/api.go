@@ -82,6 +82,8 @@ func New(c Config) (http.Handler, error) {
 	api.mux.HandleFunc("GET /healthz", api.healthz)
 	api.mux.HandleFunc("GET /readyz", api.readyz)
 	api.mux.HandleFunc("GET /trust-root.json", api.trustRoot)
+	api.mux.HandleFunc("GET "+discoveryPath, api.discovery)
+	api.mux.HandleFunc("GET "+keysPath, api.tokenKeys)
 	api.mux.Handle("GET /metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{}))
 	api.mux.HandleFunc("GET /{repository}/info/refs", api.git)
 	api.mux.HandleFunc("POST /{repository}/git-upload-pack", api.git)
@@ -93,7 +95,7 @@ func New(c Config) (http.Handler, error) {
 // Owns reports whether a path belongs to the API, rather than to the pages.
 func Owns(path string) bool {
 	switch path {
-	case "/healthz", "/readyz", "/trust-root.json", "/metrics":
+	case "/healthz", "/readyz", "/trust-root.json", "/metrics", discoveryPath, keysPath:
 		return true
 	}
 	return strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/yard/") || isGit(path)
@@ -107,7 +109,11 @@ func isGit(path string) bool {
 
 // public reports whether a path is answered to anyone.
 func public(path string) bool {
-	return path == "/healthz" || path == "/readyz" || path == "/trust-root.json"
+	switch path {
+	case "/healthz", "/readyz", "/trust-root.json", discoveryPath, keysPath:
+		return true
+	}
+	return false
 }
 
 func (s *server) unknown(w http.ResponseWriter, r *http.Request) {

@@ -75,6 +75,8 @@ func TestWhoIsLetIn(t *testing.T) {
 		"healthz":               {"/healthz", "X", "", 200, "ok", false},
 		"readyz":                {"/readyz", "X", "", 200, "ready", false},
 		"trust root":            {"/trust-root.json", "X", "", 200, "bytes", false},
+		"discovery":             {"/.well-known/openid-configuration", "X", "", 200, "/.well-known/jwks", false},
+		"keys":                  {"/.well-known/jwks", "X", "", 200, "bytes", false},
 		"beside the trust root": {"/trust-root.json/", "X", "", 401, "no credential", true},
 		"climbing":              {"/healthz/../api/v1/projects", "X", "", 401, "no credential", true},
 	} {
@@ -267,7 +269,7 @@ func TestNewRefusesGaps(t *testing.T) {
 func TestOwns(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]bool{
-		"/api/v1/runs": true, "/yard/v1/lease": true, "/demo.git/info/refs": true, "/healthz": true, "/metrics": true, "/trust-root.json": true,
+		"/api/v1/runs": true, "/yard/v1/lease": true, "/demo.git/info/refs": true, "/healthz": true, "/metrics": true, "/trust-root.json": true, "/.well-known/jwks": true,
 		"/": false, "/runs/1": false, "/demo": false, "/demo.git": false, "/static/app.js": false, "/apix": false, "/a/b.git/info/refs": false,
 	} {
 		if got := api.Owns(path); got != want {

@@ -340,6 +340,9 @@ func (f fakeInstance) TrustRoot(ctx context.Context) ([]byte, error) {
 func (f fakeInstance) Identity(ctx context.Context, project, workflow, ref string) (string, string, error) {
 	return r2[string, string](ctx, f.fake, "Instance.Identity", project, workflow, ref)
 }
+func (f fakeInstance) TokenIssuer(ctx context.Context) (string, []byte, error) {
+	return r2[string, []byte](ctx, f.fake, "Instance.TokenIssuer")
+}
 func (f fakeInstance) Health(ctx context.Context) (sallyport.InstanceHealth, error) {
 	return r1[sallyport.InstanceHealth](ctx, f.fake, "Instance.Health")
 }
@@ -394,6 +397,9 @@ func (f fakeYard) PutCache(ctx context.Context, l sallyport.LeaseRef, key, versi
 		return sallyport.CacheEntry{}, err
 	}
 	return r1[sallyport.CacheEntry](ctx, f.fake, "Yard.PutCache", l, key, version, string(b))
+}
+func (f fakeYard) IDToken(ctx context.Context, l sallyport.LeaseRef, audience string) (string, error) {
+	return r1[string](ctx, f.fake, "Yard.IDToken", l, audience)
 }
 func (f fakeYard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobResult) error {
 	return r0(ctx, f.fake, "Yard.Finish", l, r)

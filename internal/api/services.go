@@ -287,6 +287,10 @@ func (s *server) instance() {
 	answer(s, rpc.InstanceHealth, func(ctx context.Context, _ *rpc.Nothing) (sallyport.InstanceHealth, error) {
 		return svc.Health(ctx)
 	})
+	answer(s, rpc.ShowTokenIssuer, func(ctx context.Context, _ *rpc.Nothing) (rpc.TokenIssuer, error) {
+		issuer, keys, err := svc.TokenIssuer(ctx)
+		return rpc.TokenIssuer{Issuer: issuer, Keys: keys}, err
+	})
 	bytesOf(s, rpc.TrustRoot, "application/json", func(ctx context.Context, _ *rpc.Nothing) ([]byte, error) {
 		return svc.TrustRoot(ctx)
 	})

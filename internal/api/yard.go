@@ -41,6 +41,10 @@ func (s *server) yard() {
 	list(s, rpc.RunArtifacts, func(ctx context.Context, in *rpc.Leased) ([]sallyport.Artifact, error) {
 		return y.Artifacts(ctx, in.Ref())
 	})
+	answer(s, rpc.IDToken, func(ctx context.Context, in *rpc.IDTokenIn) (rpc.IDTokenOut, error) {
+		token, err := y.IDToken(ctx, in.Ref(), in.Body.Audience)
+		return rpc.IDTokenOut{Token: token}, err
+	})
 	obey(s, rpc.Report, func(ctx context.Context, in *rpc.ReportIn) error { return y.Report(ctx, in.Ref(), in.Body) })
 	obey(s, rpc.Finish, func(ctx context.Context, in *rpc.FinishIn) error { return y.Finish(ctx, in.Ref(), in.Body) })
 	answer(s, rpc.Image, func(ctx context.Context, in *rpc.ImageIn) (sallyport.Image, error) {

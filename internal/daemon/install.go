@@ -288,6 +288,14 @@ func (in *installation) openEngine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tokenKey, err := in.keys.Signer(ctx, sallyport.KeyTokens)
+	if err != nil {
+		return err
+	}
+	tokens, err := attest.NewTokenIssuer(tokenKey)
+	if err != nil {
+		return err
+	}
 	gates, err := policy.New()
 	if err != nil {
 		return err
@@ -302,7 +310,7 @@ func (in *installation) openEngine(ctx context.Context) error {
 	}
 	in.engine, err = engine.New(engine.Config{
 		Images: images, Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
-		Notary: notary, Verifier: verifier, Trail: trail{in}, Target: in.target,
+		Notary: notary, Verifier: verifier, Tokens: tokens, Trail: trail{in}, Target: in.target,
 		Instance: authority.Instance(), BaseURL: in.c.BaseURL, TrustRoot: root, Version: Version(), Clock: time.Now, Log: in.log,
 		Trouble: func() []string { return diskTrouble(in.c.Data) },
 	})

@@ -53,6 +53,7 @@ type Config struct {
 	// no evidence and nothing can be deployed: that is how runs on a laptop are.
 	Notary   Notary
 	Verifier Verifier
+	Tokens   TokenIssuer      // nil: jobs get no ID tokens
 	Images   sallyport.Images // nil: jobs have no images
 	Trail    Trail            // nil: there is no audit log
 	Target   sallyport.Target // nil: there is nowhere to deploy to
@@ -84,6 +85,7 @@ type Engine struct {
 	gates    *policy.Gates
 	notary   Notary
 	verifier Verifier
+	tokens   TokenIssuer
 	images   sallyport.Images
 	trail    Trail
 	target   sallyport.Target
@@ -127,7 +129,7 @@ func New(c Config) (*Engine, error) {
 	c.Actions.Quarantine = max(c.Actions.Quarantine, 0)
 	return &Engine{
 		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
-		notary: c.Notary, verifier: c.Verifier, images: c.Images, trail: c.Trail, target: c.Target,
+		notary: c.Notary, verifier: c.Verifier, tokens: c.Tokens, images: c.Images, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
 		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars, actions: c.Actions,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},

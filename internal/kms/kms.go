@@ -43,6 +43,7 @@ var signingKeys = [...]struct {
 	{sallyport.KeyIssuer, ecdsaP256},
 	{sallyport.KeySCT, ecdsaP256},
 	{sallyport.KeyTSA, ecdsaP256},
+	{sallyport.KeyTokens, ecdsaP256},
 	{sallyport.KeySigLog, ed25519Key},
 	{sallyport.KeyAudit, ed25519Key},
 }

@@ -197,8 +197,9 @@ var (
 	RevokeToken  = Call[ByToken, None]{ID: "revoke-token", Method: http.MethodDelete, Path: Prefix + "/tokens/{token}", Summary: "Revoke a token"}
 	Denied       = post[DeniedIn, None]("record-denial", "/access/denials", "Record a request that a face refused")
 
-	Identity       = get[IdentityIn, BuildIdentity]("build-identity", "/identity", "Show the certificate identity of a workflow's builds")
-	InstanceHealth = get[Nothing, sallyport.InstanceHealth]("instance-health", "/health", "Show the state of the installation")
+	Identity        = get[IdentityIn, BuildIdentity]("build-identity", "/identity", "Show the certificate identity of a workflow's builds")
+	ShowTokenIssuer = get[Nothing, TokenIssuer]("token-issuer", "/token-issuer", "Show the issuer of ID tokens and its keys")
+	InstanceHealth  = get[Nothing, sallyport.InstanceHealth]("instance-health", "/health", "Show the state of the installation")
 )
 
 // Calls whose answer is not JSON. Their Out says what it is instead.

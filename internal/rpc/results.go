@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
@@ -65,6 +66,12 @@ type Session struct {
 type NewToken struct {
 	Value string          `json:"value"`
 	Token sallyport.Token `json:"token"`
+}
+
+// TokenIssuer is who signs ID tokens of jobs, with the keys as a JSON Web Key Set.
+type TokenIssuer struct {
+	Issuer string          `json:"issuer"`
+	Keys   json.RawMessage `json:"keys"`
 }
 
 // BuildIdentity is who signs for the builds of a workflow.

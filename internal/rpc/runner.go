@@ -71,6 +71,13 @@ func (r runner) PutCache(ctx context.Context, l sallyport.LeaseRef, key, version
 	return put(ctx, r.c, PutCache, PutCacheIn{leased(l), key, version}, content)
 }
 
+func (r runner) IDToken(ctx context.Context, l sallyport.LeaseRef, audience string) (string, error) {
+	in := IDTokenIn{Leased: leased(l)}
+	in.Body.Audience = audience
+	out, err := do(ctx, r.c, IDToken, in)
+	return out.Token, err
+}
+
 // put sends content and decodes what became of it.
 func put[In, Out any](ctx context.Context, c *Client, call Call[In, Out], in In, content io.Reader) (out Out, err error) {
 	resp, err := send(ctx, c, call, in, content)

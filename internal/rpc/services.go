@@ -315,6 +315,11 @@ func (s instance) Health(ctx context.Context) (sallyport.InstanceHealth, error) 
 	return do(ctx, s.c, InstanceHealth, Nothing{})
 }
 
+func (s instance) TokenIssuer(ctx context.Context) (string, []byte, error) {
+	out, err := do(ctx, s.c, ShowTokenIssuer, Nothing{})
+	return out.Issuer, out.Keys, err
+}
+
 // open makes a call that answers a stream, which the caller closes.
 func open[In any](ctx context.Context, c *Client, call Call[In, Bytes], in In) (io.ReadCloser, error) {
 	resp, err := send(ctx, c, call, in, nil)

@@ -66,6 +66,12 @@ type (
 		Reference string           `query:"reference" required:"true" maxLength:"512"`
 		Digest    sallyport.Digest `query:"digest" required:"true" maxLength:"80"`
 	}
+	IDTokenIn struct {
+		Leased
+		Body struct {
+			Audience string `json:"audience" maxLength:"512"`
+		}
+	}
 	FinishIn struct {
 		Leased
 		Body sallyport.JobResult
@@ -80,6 +86,11 @@ type LeaseOut struct {
 // OrderOut is the answer to a heartbeat.
 type OrderOut struct {
 	Order sallyport.Order `json:"order"`
+}
+
+// IDTokenOut is an ID token.
+type IDTokenOut struct {
+	Token string `json:"token"`
 }
 
 // LogEnd is where a log ends.
@@ -103,5 +114,6 @@ var (
 	PutCache      = Call[PutCacheIn, sallyport.CacheEntry]{ID: "put-cache", Method: http.MethodPut, Path: YardPrefix + "/jobs/{job}/cache", Summary: "Save a cache entry"}
 	Image         = yard[ImageIn, sallyport.Image]("image", "/jobs/{job}/image", "Find what an image reference names")
 	ImageLayer    = Call[ImageLayerIn, Bytes]{ID: "image-layer", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/image-layer", Summary: "Fetch a layer of an image", Repeatable: true}
+	IDToken       = yard[IDTokenIn, IDTokenOut]("id-token", "/jobs/{job}/id-token", "Issue an ID token to a job")
 	Finish        = yard[FinishIn, None]("finish", "/jobs/{job}/finish", "Hand in the result of a job")
 )

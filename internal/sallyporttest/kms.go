@@ -36,7 +36,7 @@ func NewKMS() *KMS {
 func (k *KMS) Create(context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, id := range []sallyport.KeyID{sallyport.KeyCA, sallyport.KeyIssuer, sallyport.KeySCT, sallyport.KeyTSA, sallyport.KeySigLog, sallyport.KeyAudit} {
+	for _, id := range []sallyport.KeyID{sallyport.KeyCA, sallyport.KeyIssuer, sallyport.KeySCT, sallyport.KeyTSA, sallyport.KeyTokens, sallyport.KeySigLog, sallyport.KeyAudit} {
 		if k.keys[id] != nil {
 			continue
 		}

@@ -353,6 +353,9 @@ func (i fakeInstance) TrustRoot(ctx context.Context) ([]byte, error) {
 func (i fakeInstance) Identity(ctx context.Context, project, workflow, ref string) (string, string, error) {
 	return sampleIssuer, sampleIdentity, i.f.ask(ctx)
 }
+func (i fakeInstance) TokenIssuer(ctx context.Context) (string, []byte, error) {
+	return sampleIssuer, []byte(`{"keys":[]}`), i.f.ask(ctx)
+}
 func (i fakeInstance) Health(ctx context.Context) (sallyport.InstanceHealth, error) {
 	return i.f.instance, i.f.ask(ctx)
 }

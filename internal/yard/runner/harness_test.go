@@ -264,6 +264,10 @@ func (y *fakeYard) Artifacts(context.Context, sallyport.LeaseRef) ([]sallyport.A
 	return out, nil
 }
 
+func (y *fakeYard) IDToken(_ context.Context, _ sallyport.LeaseRef, audience string) (string, error) {
+	return "id-token-for-" + audience, nil
+}
+
 func (y *fakeYard) Finish(_ context.Context, _ sallyport.LeaseRef, r sallyport.JobResult) error {
 	y.result <- r
 	return nil

@@ -76,6 +76,7 @@ func New(cfg Config) (*Service, error) {
 	cfg.Mask(s.token)
 	s.mux.HandleFunc("PUT /blobs/uploads/{id}", s.putBlob)
 	s.serveArtifacts()
+	s.serveIDTokens()
 	s.server = &http.Server{
 		Handler:           s.mux,
 		ReadHeaderTimeout: time.Minute, // a job that stalls holds one connection of its own few

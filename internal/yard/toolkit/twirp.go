@@ -79,10 +79,11 @@ func (n number) MarshalJSON() ([]byte, error) {
 }
 
 // problem is an error as Twirp tells it. The toolkits show Msg and try again at
-// 429 and from 500 on.
+// 429 and from 500 on; those that do not speak Twirp show Message.
 type problem struct {
-	Code string `json:"code"`
-	Msg  string `json:"msg"`
+	Code    string `json:"code"`
+	Msg     string `json:"msg"`
+	Message string `json:"message"`
 }
 
 // answerError tells why a call was refused.
@@ -104,7 +105,7 @@ func answerError(w http.ResponseWriter, err error) {
 	if hint != "" {
 		message += " (" + hint + ")"
 	}
-	answer(w, status, problem{code, message})
+	answer(w, status, problem{code, message, message})
 }
 
 // refused looks at an error of the control plane: a conflict may mean that the

@@ -1,0 +1,223 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+// TokenIssuer signs ID tokens with a key of this installation.
+type TokenIssuer interface {
+	// Sign returns the JSON Web Token with these claims.
+	Sign(claims []byte) (string, error)
+	// KeySet returns the JSON Web Key Set that its tokens verify with.
+	KeySet() []byte
+}
+
+const (
+	// tokenLife is how long an ID token is good: it is exchanged at once.
+	tokenLife = 5 * time.Minute
+	// tokenSkew is how far behind ours the clock of who checks may be.
+	tokenSkew   = time.Minute
+	maxAudience = 512
+	// maxIDTokens bounds the records that a job may cause by asking.
+	maxIDTokens = 200
+)
+
+// IDToken says who a job is, to those outside who trust this installation. Every
+// answer and every refusal is recorded.
+func (y yard) IDToken(ctx context.Context, l sallyport.LeaseRef, audience string) (string, error) {
+	e := y.e
+	if err := e.allow(ctx, actYard, ""); err != nil {
+		return "", err
+	}
+	if len(audience) > maxAudience || !utf8.ValidString(audience) || strings.ContainsFunc(audience, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return "", sallyport.Errorf(sallyport.CodeInvalid, "the audience is not text of at most %d bytes", maxAudience)
+	}
+	var claims map[string]any
+	var refused error
+	err := e.holding(ctx, l, func(c *change, _ sallyport.Work, j sallyport.Job) error {
+		claims, refused = nil, nil
+		asked, err := c.Audit().List(sallyport.AuditFilter{Action: "idtoken.", Object: "job/" + string(j.ID), Limit: maxIDTokens})
+		if err != nil {
+			return err
+		}
+		if len(asked) >= maxIDTokens {
+			return sallyport.Errorf(sallyport.CodeInvalid, "the job asked for %d ID tokens", maxIDTokens).WithHint("ask once for each audience and keep the token while it is good")
+		}
+		if claims, refused, err = e.idClaims(c, j, audience); err != nil || refused == nil {
+			return err
+		}
+		return c.record("idtoken.refused", "job/"+string(j.ID), map[string]any{"run": j.Run, "aud": audience, "why": refused.Error()})
+	})
+	if err != nil {
+		return "", err
+	}
+	if refused != nil {
+		return "", refused
+	}
+	encoded, err := json.Marshal(claims)
+	if err != nil {
+		return "", err
+	}
+	token, err := e.tokens.Sign(encoded)
+	if err != nil {
+		return "", err
+	}
+	// Recorded before it is handed out, by the lease that asked.
+	err = e.holding(ctx, l, func(c *change, _ sallyport.Work, j sallyport.Job) error {
+		return c.record("idtoken.issued", "job/"+string(j.ID), map[string]any{
+			"run": j.Run, "attempt": j.Attempt, "jti": claims["jti"], "aud": claims["aud"], "sub": claims["sub"], "exp": claims["exp"],
+		})
+	})
+	if err != nil {
+		return "", err
+	}
+	return token, nil
+}
+
+// idClaims returns what the job's token says, in GitHub's names and grammar, or
+// why it gets none.
+func (e *Engine) idClaims(c *change, job sallyport.Job, audience string) (claims map[string]any, refused, err error) {
+	s, err := e.loadSettlement(c, job.Run)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, pj, err := s.home(job.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	granted, err := f.grants(pj, "id-token", "write")
+	if err != nil {
+		return nil, nil, err
+	}
+	deny := func(hint, format string, args ...any) (map[string]any, error, error) {
+		return nil, sallyport.Errorf(sallyport.CodeDenied, format, args...).WithHint("%s", hint), nil
+	}
+	switch {
+	case e.tokens == nil:
+		return deny("run the workflow on an installation", "there is no issuer of ID tokens here")
+	case !granted:
+		return deny("add id-token: write to the permissions of the job and of the jobs that call its workflow", "the job may not have ID tokens")
+	case s.run.Tier == sallyport.TierUntrusted:
+		return deny("let somebody who may push start the run", "a run that somebody outside caused gets no ID tokens")
+	case s.run.Event == "pull_request_target" && job.Environment == nil:
+		return deny("name an environment in the job", "a run of pull_request_target gets ID tokens in an environment only")
+	}
+
+	var g map[string]any
+	if err := json.Unmarshal(e.githubContext(s.p, s.push, s.run), &g); err != nil {
+		return nil, nil, err
+	}
+	if audience == "" {
+		audience = e.tokenIssuer() + "/" + ownerOf(s.p.Name)
+	}
+	now := c.now
+	claims = map[string]any{
+		"iss": e.tokenIssuer(), "aud": audience, "jti": string(sallyport.NewID[sallyport.TokenID](now)),
+		"iat": now.Unix(), "nbf": now.Add(-tokenSkew).Unix(), "exp": now.Add(tokenLife).Unix(),
+		"run_attempt": "1", "job_workflow_ref": f.workflowRef(), "job_workflow_sha": f.workflowCommit(),
+		"runner_environment": "self-hosted", "repository_visibility": "private",
+		// Beyond GitHub's: how far the run is trusted, and which job of it asks.
+		"tier": s.run.Tier, "job": job.Key, "job_id": job.ID,
+	}
+	for _, key := range []string{
+		"actor", "base_ref", "event_name", "head_ref", "ref", "ref_type", "repository", "repository_id", "repository_owner",
+		"run_id", "run_number", "sha", "workflow", "workflow_ref", "workflow_sha",
+	} {
+		claims[key] = g[key]
+	}
+	claims["ref_protected"] = "false"
+	if g["ref_protected"] == true {
+		claims["ref_protected"] = "true"
+	}
+	if job.Environment != nil {
+		claims["environment"] = job.Environment.Name
+	}
+	claims["sub"] = subject(s.p.Name, s.run, job.Environment)
+	return claims, nil, nil
+}
+
+// subject names the job as GitHub does. An environment's name may hold a colon,
+// which is written as %3A, so that it cannot pass for another subject.
+func subject(project string, run sallyport.Run, env *sallyport.JobEnvironment) string {
+	switch {
+	case env != nil:
+		return "repo:" + project + ":environment:" + strings.ReplaceAll(env.Name, ":", "%3A")
+	case run.Event == "pull_request":
+		return "repo:" + project + ":pull_request"
+	}
+	return "repo:" + project + ":ref:" + run.Ref
+}
+
+// tokenIssuer is the issuer's name in ID tokens: where its keys are found.
+func (e *Engine) tokenIssuer() string { return strings.TrimRight(e.baseURL, "/") }
+
+// grants tells whether the job's token has a permission, and those of all jobs above
+// it that call: a called workflow never has more than its caller.
+func (f *frame) grants(pj *sallyport.PlanJob, scope, access string) (bool, error) {
+	for {
+		permissions := pj.Permissions
+		if permissions == nil && f.call != nil {
+			permissions = f.call.Permissions
+		} else if permissions == nil {
+			permissions = f.s.plan.Permissions
+		}
+		if permissions[scope] != access {
+			return false, nil
+		}
+		if f.caller == nil {
+			return true, nil
+		}
+		var err error
+		if f, pj, err = f.s.home(f.caller.ID); err != nil {
+			return false, err
+		}
+	}
+}
+
+// workflowRef names the workflow file that the frame's jobs are in.
+func (f *frame) workflowRef() string {
+	path := f.s.plan.Workflow.Path
+	if f.call != nil {
+		path = f.call.Workflow.Path
+	}
+	if from := f.source(); from != nil {
+		return from.Repository + "/" + path + "@" + from.Ref
+	}
+	return f.s.p.Name + "/" + path + "@" + f.s.push.Ref
+}
+
+// workflowCommit is the commit of that file.
+func (f *frame) workflowCommit() string {
+	if from := f.source(); from != nil {
+		return from.Commit
+	}
+	return f.s.push.Commit
+}
+
+// source is the other repository that the frame's workflow came from: that which its
+// call names, or that of whoever called it by a local path.
+func (f *frame) source() *sallyport.PlanSource {
+	for g := f; g != nil; g = g.above {
+		if g.call != nil && g.call.Source != nil {
+			return g.call.Source
+		}
+	}
+	return nil
+}
+
+// TokenIssuer is public: whoever is shown a token needs it.
+func (s instance) TokenIssuer(ctx context.Context) (string, []byte, error) {
+	if err := s.e.allow(ctx, actInstance, ""); err != nil {
+		return "", nil, err
+	}
+	if s.e.tokens == nil {
+		return "", nil, sallyport.Errorf(sallyport.CodeUnavailable, "this instance issues no ID tokens")
+	}
+	return s.e.tokenIssuer(), s.e.tokens.KeySet(), nil
+}
