@@ -157,6 +157,45 @@ func TestCall(t *testing.T) {
 	}
 }
 
+// The same from files of a repository, as a push brings them.
+func TestCallOfAFile(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	push := h.push("main", files{
+		workflowFile: "on: push\nname: CI\npermissions: {contents: read}\nenv: {A: caller}\njobs:\n  rel:\n    name: Release\n    strategy: {matrix: {n: [1, 2], max: [x]}, max-parallel: 1}\n" +
+			"    uses: ./.github/workflows/rel.yml\n    with: {n: '${{ matrix.n }}', title: '${{ github.event.head_commit.message }}'}\n" +
+			"  last:\n    needs: rel\n    name: last ${{ needs.rel.outputs.o }}\n" + step("l"),
+		".github/workflows/rel.yml": "on:\n  workflow_call:\n    inputs: {n: {type: number, required: true}, title: {type: string}}\n    outputs: {o: {value: '${{ jobs.in.outputs.o }}'}}\njobs:\n" +
+			"  in:\n    uses: ./.github/workflows/in.yml\n    with: {x: 'v${{ inputs.n }}'}\n",
+		".github/workflows/in.yml": "on: {workflow_call: {inputs: {x: {type: string}}, outputs: {o: {value: '${{ jobs.leaf.outputs.o }}'}}}}\njobs:\n" +
+			"  leaf:\n    name: leaf ${{ inputs.x }}\n    outputs: {o: x}\n" + step("l"),
+	})
+	list, err := h.s.Runs.Runs(h.admin, sallyport.RunFilter{Push: push.ID})
+	check(t, err)
+	if len(list) != 1 {
+		t.Fatalf("got %d runs, want that of the one workflow which a push starts", len(list))
+	}
+	l := h.leaseOf("Release (1, x) / in / leaf v1")
+	var github struct {
+		Workflow    string
+		WorkflowRef string `json:"workflow_ref"`
+	}
+	check(t, json.Unmarshal(l.Contexts["github"], &github))
+	if github.Workflow != "CI" || !strings.HasPrefix(github.WorkflowRef, "demo/"+workflowFile) {
+		t.Errorf("the github context is that of %+v, want the caller's", github)
+	}
+	h.finish(l, sallyport.Success, map[string]string{"o": "first"})
+	h.finish(h.leaseOf("Release (2, x) / in / leaf v2"), sallyport.Success, map[string]string{"o": "second"})
+	h.drive(nil)
+	h.want(list[0].ID, "Release (1, x)=success Release (1, x) / in=success Release (1, x) / in / leaf v1=success "+
+		"Release (2, x)=success Release (2, x) / in=success Release (2, x) / in / leaf v2=success last second=success run=success")
+	_, jobs, err := h.s.Runs.Run(h.admin, list[0].ID)
+	check(t, err)
+	if jobs[0].Uses != "./.github/workflows/rel.yml" || !strings.HasPrefix(string(jobs[0].Inputs), `{"n":1,"title":"change main`) || !reflect.DeepEqual(jobs[0].TaintedInputs, []string{"title"}) {
+		t.Errorf("the caller is %+v", jobs[0])
+	}
+}
+
 // What a called job made of untrusted values is untrusted in the caller too.
 func TestTaintComesBackFromACall(t *testing.T) {
 	t.Parallel()
