@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/actions"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
 )
 
@@ -80,6 +81,10 @@ func (c lintCmd) look() (r lintResult, err error) {
 	if err != nil {
 		return r, err
 	}
+	locked, err := lintLock(root)
+	if err != nil {
+		return r, err
+	}
 	files := c.Files
 	if len(files) == 0 {
 		if files, err = lintFiles(root); err != nil {
@@ -107,7 +112,7 @@ func (c lintCmd) look() (r lintResult, err error) {
 		}
 		r.files++
 		report := workflow.Lint(workflow.LintInput{
-			Path: path.Clean(filepath.ToSlash(file)), Src: src, Labels: config.Labels,
+			Path: path.Clean(filepath.ToSlash(file)), Src: src, Labels: config.Labels, Locked: locked,
 			ReadFile: func(name string) ([]byte, error) { return readRooted(root, name) },
 		})
 		r.invalid = append(r.invalid, report.Invalid...)
@@ -133,6 +138,26 @@ func lintConfig(root *os.Root, r *lintResult) (*workflow.LintConfig, error) {
 		return &workflow.LintConfig{}, nil
 	}
 	return config, nil
+}
+
+// lintLock reads the repository's lock of actions and tells what is in it.
+func lintLock(root *os.Root) (func(uses string) bool, error) {
+	src, err := readRooted(root, actions.LockPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s cannot be read: %v", actions.LockPath, reason(err))
+	}
+	lock, err := actions.Parse(src)
+	return func(uses string) bool {
+		ref, err := workflow.ParseReference(uses)
+		if err != nil {
+			return false
+		}
+		_, ok := lock.Find(ref.Repository, ref.Ref)
+		return ok
+	}, err
 }
 
 // reason is an error without the path that the caller names already.

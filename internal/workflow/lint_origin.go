@@ -241,7 +241,6 @@ var outsiderOutputs = map[string][]string{
 	"eficode/resolve-pr-refs":                   {"head_ref"},
 	"potiuk/get-workflow-origin":                {"sourceheadbranch", "targetbranch"},
 	"peter-evans/find-comment":                  {"comment-body"},
-	"actions/github-script":                     {"result"},
 	"8bitjonny/gh-get-current-pr":               {"pr_title", "pr_body"},
 	"khan/pull-request-comment-trigger":         {"comment_body"},
 	"gotson/pull-request-comment-branch":        {"head_ref"},
@@ -262,7 +261,7 @@ func (o *origins) output(of *stepView, name string, reader *stepView) origin {
 	if of == nil || of == reader || o.depth > maxOriginDepth || !o.s.afford(len(of.Run.Text)) {
 		return ours
 	}
-	if names, ok := outsiderOutputs[of.name]; ok && of.name != "actions/github-script" {
+	if names, ok := outsiderOutputs[of.name]; ok {
 		if names[0] == "" || slices.Contains(names, foldCase(name)) {
 			if of.job.startedBy(fromOutside...) {
 				return outsider

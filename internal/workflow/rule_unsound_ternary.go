@@ -11,15 +11,12 @@ var ruleUnsoundTernary = Rule{
 				return
 			}
 			and := n.args[0]
-			if middle := and.args[len(and.args)-1]; middle.op == opLiteral && !middle.val.Truthy() && p.choice(at) {
+			if middle := and.args[len(and.args)-1]; middle.op == opLiteral && !middle.val.Truthy() && at.field != "if" {
 				p.report(p.within(at.text, middle.pos), "this is never chosen: %s counts as false, so what follows || is taken", literalName(middle.val))
 			}
 		})
 	},
 }
-
-// choice reports whether the site is one in which a value is made.
-func (p *pass) choice(at *site) bool { return at.field != "if" }
 
 func literalName(v Value) string {
 	if v.kind == KindString {
