@@ -1,6 +1,6 @@
 package workflow
 
-import "math"
+import "slices"
 
 // evaluator evaluates one expression, or all expressions of one template,
 // against a scope; it keeps count of the work.
@@ -8,6 +8,11 @@ type evaluator struct {
 	scope *Scope
 	steps int
 	bytes int
+	chain []*node     // stack of the links of chains
+	subs  []subscript // stack of their indexes
+	args  []formatArg // stack of the arguments of format()
+	vals  []Value     // room for readers of JSON
+	buf   []byte      // stack of the texts under construction
 }
 
 // spend counts work and memory and refuses what exceeds the bounds.
@@ -21,22 +26,19 @@ func (e *evaluator) spend(pos, steps, bytes int) *exprError {
 }
 
 func (e *evaluator) eval(n *node) (Value, *exprError) {
-	if err := e.spend(n.pos, 1, 0); err != nil {
-		return Null, err
+	if e.steps++; e.steps > maxEvalSteps {
+		return Null, e.spend(n.pos, 0, 0)
 	}
 	switch n.op {
 	case opLiteral:
 		return n.val, nil
 	case opContext:
-		return e.scope.contexts[n.name], nil
-	case opIndex:
-		return e.index(n)
-	case opStar:
-		v, err := e.eval(n.args[0])
-		if err != nil {
-			return Null, err
+		if n.slot == noSlot {
+			return Null, nil
 		}
-		return e.filter(n.pos, v)
+		return e.scope.contexts[n.slot].value, nil
+	case opIndex, opStar:
+		return e.access(n)
 	case opCall:
 		return n.fn.call(e, n)
 	case opNot:
@@ -67,50 +69,48 @@ func (e *evaluator) compare(n *node) (Value, *exprError) {
 	if err != nil {
 		return Null, err
 	}
-	if err := e.spend(n.pos, (len(a.str)+len(b.str))/64, 0); err != nil {
-		return Null, err
+	if e.steps += (len(a.str) + len(b.str)) / 64; e.steps > maxEvalSteps {
+		return Null, e.spend(n.pos, 0, 0)
 	}
 	switch n.op {
 	case opEqual:
-		return Bool(equal(a, b)), nil
+		return Bool(same(&a, &b)), nil
 	case opUnequal:
-		return Bool(!equal(a, b)), nil
+		return Bool(!same(&a, &b)), nil
 	case opLess:
-		return Bool(order(a, b) == isLess), nil
+		return Bool(order(&a, &b) == isLess), nil
 	case opLessEqual:
-		return Bool(equal(a, b) || order(a, b) == isLess), nil
+		return Bool(same(&a, &b) || order(&a, &b) == isLess), nil
 	case opGreater:
-		return Bool(order(a, b) == isGreater), nil
+		return Bool(order(&a, &b) == isGreater), nil
 	case opGreaterEqual:
-		return Bool(equal(a, b) || order(a, b) == isGreater), nil
+		return Bool(same(&a, &b) || order(&a, &b) == isGreater), nil
 	}
 	return Null, exprErrorf(n.pos, "unknown operator")
 }
 
-// coerce brings two values to one kind where that is possible: a number and a
-// string to numbers, null and booleans to numbers. Arrays and objects stay.
-func coerce(a, b Value) (Value, Value) {
+// coerce brings two values to one kind where that is possible: null, booleans
+// and, beside a number, strings become numbers. Arrays and objects stay.
+func coerce(a, b *Value) {
 	for a.kind != b.kind {
 		switch {
-		case a.kind == KindNumber && b.kind == KindString:
-			b = Number(b.Float())
-		case a.kind == KindString && b.kind == KindNumber:
-			a = Number(a.Float())
-		case a.kind == KindNull || a.kind == KindBool:
-			a = Number(a.Float())
-		case b.kind == KindNull || b.kind == KindBool:
-			b = Number(b.Float())
+		case a.kind == KindNumber && b.kind == KindString, b.kind == KindNull, b.kind == KindBool:
+			*b = Number(b.Float())
+		case a.kind == KindString && b.kind == KindNumber, a.kind == KindNull, a.kind == KindBool:
+			*a = Number(a.Float())
 		default:
-			return a, b
+			return
 		}
 	}
-	return a, b
 }
 
 // equal is GitHub's loose equality: strings without regard to case, arrays and
 // objects by identity, NaN equal to nothing.
-func equal(a, b Value) bool {
-	if a, b = coerce(a, b); a.kind != b.kind {
+func equal(a, b Value) bool { return same(&a, &b) }
+
+// same is equal; it coerces its operands in place.
+func same(a, b *Value) bool {
+	if coerce(a, b); a.kind != b.kind {
 		return false
 	}
 	switch a.kind {
@@ -137,8 +137,9 @@ const (
 	isGreater
 )
 
-func order(a, b Value) ordering {
-	if a, b = coerce(a, b); a.kind != b.kind {
+// order coerces its operands in place, as same does.
+func order(a, b *Value) ordering {
+	if coerce(a, b); a.kind != b.kind {
 		return isNone
 	}
 	switch a.kind {
@@ -157,108 +158,17 @@ func order(a, b Value) ordering {
 	return isNone
 }
 
-// subscript is an index in the two forms in which containers use it.
-type subscript struct {
-	key    string
-	hasKey bool // the index is a primitive
-	at     int  // -1: no element has this index
-}
-
-func newSubscript(v Value) subscript {
-	s := subscript{at: -1}
-	if !primitive(v) {
-		return s
-	}
-	s.key, s.hasKey = v.String(), true
-	if f := v.Float(); f >= 0 && f <= math.MaxInt32 {
-		s.at = int(f)
-	}
-	return s
-}
-
-func (s *subscript) of(v Value) (Value, bool) {
-	switch v.kind {
-	case KindArray:
-		if s.at >= 0 && s.at < len(v.arr.items) {
-			return v.inherit(v.arr.items[s.at]), true
-		}
-	case KindObject:
-		if s.hasKey {
-			return v.Get(s.key)
-		}
-	}
-	return Null, false
-}
-
-// index evaluates a[b]. What has no parts is null without b being looked at.
-func (e *evaluator) index(n *node) (Value, *exprError) {
-	v, err := e.eval(n.args[0])
-	if err != nil || primitive(v) {
-		return Null, err
-	}
-	i, err := e.eval(n.args[1])
-	if err != nil {
-		return Null, err
-	}
-	if v.kind == KindObject && i.kind == KindString { // nearly all
-		x, _ := v.Get(i.str)
-		return x, nil
-	}
-	s := newSubscript(i)
-	if v.kind != KindArray || !v.arr.filtered {
-		x, _ := s.of(v)
-		return x, nil
-	}
-	if err := e.spend(n.pos, len(v.arr.items)*(1+len(s.key)/64), valueBytes*len(v.arr.items)); err != nil {
-		return Null, err
-	}
-	out := &array{filtered: true, items: make([]Value, 0, len(v.arr.items))}
-	for _, item := range v.arr.items {
-		if x, ok := s.of(v.inherit(item)); ok {
-			out.add(x)
-		}
-	}
-	return Value{kind: KindArray, arr: out}, nil
-}
-
 // valueBytes is about what a Value takes in memory.
 const valueBytes = 48
 
-// filter is ".*": the elements of an array, the values of an object; of a
-// filtered array the elements and values of each element.
-func (e *evaluator) filter(pos int, v Value) (Value, *exprError) {
-	from := []Value{v}
-	if v.kind == KindArray && v.arr.filtered {
-		from = v.arr.items
+// text makes a string of what stands in buf from start on, and takes it from
+// there. It is tainted if a part came from tainted values.
+func (e *evaluator) text(start int, taint bool) Value {
+	v := Value{kind: KindString, str: string(e.buf[start:]), tainted: taint}
+	if e.buf = e.buf[:start]; cap(e.buf) > 1<<16 {
+		e.buf = slices.Clone(e.buf) // what is kept for reuse is small
 	}
-	total := 0
-	for _, x := range from {
-		total += x.Len()
-	}
-	if err := e.spend(pos, len(from)+total, valueBytes*total); err != nil {
-		return Null, err
-	}
-	out := &array{filtered: true, items: make([]Value, 0, total)}
-	for _, x := range from {
-		var parts []Value
-		switch x.kind {
-		case KindArray:
-			parts = x.arr.items
-		case KindObject:
-			parts = x.obj.vals
-		}
-		for _, part := range parts {
-			out.add(v.inherit(x.inherit(part)))
-		}
-	}
-	return Value{kind: KindArray, arr: out}, nil
-}
-
-// text makes a string, of which a part came from tainted values if taint is set.
-func (e *evaluator) text(pos int, s string, taint bool) (Value, *exprError) {
-	v := String(s)
-	v.tainted = taint
-	return v, e.spend(pos, 0, len(s))
+	return v
 }
 
 func primitive(v Value) bool { return v.kind != KindArray && v.kind != KindObject }

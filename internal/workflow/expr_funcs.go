@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"math"
 	"strconv"
 	"strings"
 )
@@ -126,13 +127,16 @@ func callContains(e *evaluator, n *node) (Value, *exprError) {
 	if err := e.spend(n.pos, len(search.arr.items), 0); err != nil {
 		return Null, err
 	}
-	number := Number(item.Float()) // once, as it may be long
-	for _, x := range search.arr.items {
-		if item.kind == KindString && primitive(x) && x.kind != KindString {
-			if equal(number, x) {
-				return Bool(true), nil
-			}
-		} else if equal(item, x) {
+	number := Number(math.NaN())
+	if item.kind == KindString {
+		number = Number(item.Float()) // once, as it may be long
+	}
+	for i := range search.arr.items {
+		x, y := search.arr.items[i], item
+		if y.kind == KindString && x.kind < KindString {
+			y = number
+		}
+		if same(&x, &y) {
 			return Bool(true), nil
 		}
 	}
@@ -165,7 +169,9 @@ func callJoin(e *evaluator, n *node) (Value, *exprError) {
 		return String(""), nil
 	}
 	if v.kind != KindArray {
-		return e.text(n.pos, v.String(), v.tainted)
+		s := String(v.String())
+		s.tainted = v.tainted
+		return s, nil
 	}
 	items := v.arr.items
 	sep := String(",")
@@ -180,22 +186,20 @@ func callJoin(e *evaluator, n *node) (Value, *exprError) {
 	}
 	between := sep.String()
 	total := len(between) * len(items)
-	for _, x := range items {
-		total += x.textLen()
+	for i := range items {
+		total += items[i].textLen()
 	}
 	if err := e.spend(n.pos, len(items), total); err != nil { // before it is built
 		return Null, err
 	}
-	buf := make([]byte, 0, total)
-	for i, x := range items {
+	start := len(e.buf)
+	for i := range items {
 		if i > 0 {
-			buf = append(buf, between...)
+			e.buf = append(e.buf, between...)
 		}
-		buf = x.appendText(buf)
+		e.buf = items[i].appendText(e.buf)
 	}
-	out := String(string(buf))
-	out.tainted = v.Tainted() || sep.tainted
-	return out, nil
+	return e.text(start, v.Tainted() || sep.tainted), nil
 }
 
 // readFormat reads a format string for the given number of arguments and
@@ -203,14 +207,18 @@ func callJoin(e *evaluator, n *node) (Value, *exprError) {
 // position of its own errors is -1.
 func readFormat(fs string, args int, emit func(text string, arg int) *exprError) *exprError {
 	for i := 0; i < len(fs); {
-		j := strings.IndexAny(fs[i:], "{}")
-		if j < 0 {
-			return emit(fs[i:], -1)
+		start := i
+		for i < len(fs) && fs[i] != '{' && fs[i] != '}' {
+			i++
 		}
-		if err := emit(fs[i:i+j], -1); err != nil {
-			return err
+		if i > start {
+			if err := emit(fs[start:i], -1); err != nil {
+				return err
+			}
 		}
-		i += j
+		if i == len(fs) {
+			return nil
+		}
 		if i+1 < len(fs) && fs[i+1] == fs[i] { // {{ or }}
 			if err := emit(fs[i:i+1], -1); err != nil {
 				return err
@@ -247,50 +255,50 @@ func checkFormat(n *node) *exprError {
 	return err
 }
 
+// formatArg is an argument of format().
+type formatArg struct {
+	value Value
+	known bool // it was evaluated
+}
+
 // callFormat evaluates the arguments that the format string names, when it does.
 func callFormat(e *evaluator, n *node) (Value, *exprError) {
 	f, err := e.eval(n.args[0])
 	if err != nil {
 		return Null, err
 	}
-	args := n.args[1:]
-	var room [4]Value
-	values := room[:0]
-	if len(args) > len(room) {
-		values = make([]Value, 0, len(args))
+	start, first, taint := len(e.buf), len(e.args), f.tainted
+	for range n.args[1:] {
+		e.args = append(e.args, formatArg{})
 	}
-	values = values[:len(args)]
-	var known [maxArgs]bool
-	var small [128]byte
-	buf, tainted := small[:0], f.tainted
-	err = readFormat(f.String(), len(args), func(text string, arg int) *exprError {
+	err = readFormat(f.String(), len(n.args)-1, func(text string, arg int) *exprError {
 		if arg < 0 {
-			buf = append(buf, text...)
+			e.buf = append(e.buf, text...)
 			return e.spend(n.pos, 1, len(text))
 		}
-		if !known[arg] {
-			v, err := e.eval(args[arg])
+		if !e.args[first+arg].known {
+			v, err := e.eval(n.args[1+arg])
 			if err != nil {
 				return err
 			}
-			values[arg], known[arg] = v, true
+			e.args[first+arg] = formatArg{v, true}
 		}
-		v := values[arg]
+		v := &e.args[first+arg].value
 		if err := e.spend(n.pos, 1, v.textLen()); err != nil { // before it is copied
 			return err
 		}
-		buf, tainted = v.appendText(buf), tainted || v.Tainted()
+		e.buf, taint = v.appendText(e.buf), taint || v.Tainted()
 		return nil
 	})
+	clear(e.args[first:])
+	e.args = e.args[:first]
 	if err != nil {
 		if err.pos < 0 {
 			err.pos = n.args[0].pos
 		}
 		return Null, err
 	}
-	v := String(string(buf))
-	v.tainted = tainted
-	return v, nil
+	return e.text(start, taint), nil
 }
 
 func callToJSON(e *evaluator, n *node) (Value, *exprError) {
@@ -298,11 +306,14 @@ func callToJSON(e *evaluator, n *node) (Value, *exprError) {
 	if err != nil {
 		return Null, err
 	}
-	w := jsonWriter{pretty: true, limit: maxEvalBytes}
-	if !w.value(v, 0) {
+	start := len(e.buf)
+	w := jsonWriter{buf: e.buf, pretty: true, limit: start + maxEvalBytes}
+	ok := w.value(&v, 0)
+	if e.buf = w.buf; !ok {
 		return Null, exprErrorf(n.pos, "toJSON makes more than %d MiB", maxEvalBytes>>20)
 	}
-	return e.text(n.pos, string(w.buf), v.Tainted())
+	err = e.spend(n.pos, 0, len(e.buf)-start)
+	return e.text(start, v.Tainted()), err
 }
 
 func callFromJSON(e *evaluator, n *node) (Value, *exprError) {
@@ -317,7 +328,11 @@ func callFromJSON(e *evaluator, n *node) (Value, *exprError) {
 	if err := e.spend(n.pos, len(s)/16, 4*len(s)); err != nil {
 		return Null, err
 	}
-	out, jerr := readJSON(s, false)
+	r := jsonReader{text: s, stack: e.vals[:0]}
+	out, jerr := r.read()
+	if e.vals = r.stack; cap(e.vals) > 1<<10 {
+		e.vals = nil // what is kept for reuse is small
+	}
 	if jerr != nil {
 		return Null, exprErrorf(n.pos, "fromJSON was given %s, which is not JSON: %v", quote(s), jerr)
 	}
@@ -377,7 +392,7 @@ func (e *evaluator) needResult(n *node) (string, *exprError) {
 	if err != nil {
 		return "", err
 	}
-	need, ok := e.scope.contexts["needs"].Get(v.String())
+	need, ok := e.scope.Get("needs").Get(v.String())
 	if !ok {
 		return "", exprErrorf(n.pos, "%s is not a job that this job needs", quote(v.String()))
 	}

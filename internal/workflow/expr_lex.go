@@ -21,6 +21,7 @@ const (
 	tokUnindex // ]
 	tokComma
 	tokDot
+	tokProperty // a dot and a name
 	tokStar
 	tokNot
 	tokEqual
@@ -62,18 +63,29 @@ type lexer struct {
 
 // next reads the next token into t; at the end of the source its kind is tokEnd.
 func (l *lexer) next(t *token) *exprError {
-	l.skipSpace()
+	if l.off < len(l.src) && l.src[l.off] == ' ' {
+		l.off++
+	}
+	if l.off < len(l.src) && classOf[l.src[l.off]] == classOther {
+		l.skipSpace()
+	}
 	t.pos = l.off
 	if l.off == len(l.src) {
 		t.kind, t.text = tokEnd, ""
 		return nil
 	}
 	switch c := l.src[l.off]; {
-	case isLetter(c):
+	case classOf[c] == classLetter:
 		return l.word(t)
 	case c == '\'':
 		return l.quoted(t)
 	case c == '.' && l.mayDereference():
+		if name := l.name(l.off + 1); name != "" {
+			t.kind, t.text = tokProperty, l.src[l.off:l.off+1+len(name)]
+			l.off += 1 + len(name)
+			l.last = tokName
+			return nil
+		}
 		return l.operator(t, tokDot, 1)
 	case c == '+' || c == '-' || c == '.' || isDigit(c):
 		return l.number(t)
@@ -205,9 +217,27 @@ func (l *lexer) number(t *token) *exprError {
 	return l.literal(t, Number(f))
 }
 
+// name is the name that begins at off, "" if there is none, or what ends it is
+// no ordinary end.
+func (l *lexer) name(off int) string {
+	if off == len(l.src) || classOf[l.src[off]] != classLetter {
+		return ""
+	}
+	i := off + 1
+	for i < len(l.src) && classOf[l.src[i]] <= classDigit {
+		i++
+	}
+	if i < len(l.src) && l.src[i] != ' ' && classOf[l.src[i]] != classBoundary {
+		return ""
+	}
+	return l.src[off:i]
+}
+
 func (l *lexer) word(t *token) *exprError {
-	text := l.extent(false)
-	if !isIdentifier(text) {
+	text := l.name(l.off)
+	if text != "" {
+		l.off += len(text)
+	} else if text = l.extent(false); !isIdentifier(text) {
 		hint := ""
 		switch text[0] {
 		case '"':
@@ -245,49 +275,60 @@ func (l *lexer) word(t *token) *exprError {
 func (l *lexer) extent(number bool) string {
 	start := l.off
 	_, n := utf8.DecodeRuneInString(l.src[l.off:])
-	l.off += n
-	for l.off < len(l.src) {
-		c := l.src[l.off]
-		if isNameByte(c) {
-			l.off++
+	i := l.off + n
+	for ; i < len(l.src); i++ {
+		c := l.src[i]
+		if classOf[c] <= classDigit || c == '.' && number {
 			continue
 		}
-		if c < utf8.RuneSelf {
-			if c <= ' ' && unicode.IsSpace(rune(c)) || isBoundary(c) && (c != '.' || !number) {
-				break
-			}
-			l.off++
-			continue
+		if classOf[c] == classBoundary {
+			break
 		}
-		r, n := utf8.DecodeRuneInString(l.src[l.off:])
+		r, n := utf8.DecodeRuneInString(l.src[i:])
 		if unicode.IsSpace(r) {
 			break
 		}
-		l.off += n
+		i += n - 1
 	}
-	return l.src[start:l.off]
+	l.off = i
+	return l.src[start:i]
 }
 
-func isBoundary(c byte) bool {
-	switch c {
-	case '(', ')', '[', ']', ',', '.', '!', '<', '>', '=', '&', '|':
-		return true
+// Classes of bytes.
+const (
+	classLetter   = iota // and _
+	classDigit           // and -, which may follow a letter in a name
+	classBoundary        // ends a name or number
+	classPlain           // other visible characters of ASCII
+	classOther           // may be a space, or begin one
+)
+
+var classOf = func() (class [256]uint8) {
+	for c := range class {
+		switch {
+		case 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_':
+			class[c] = classLetter
+		case '0' <= c && c <= '9' || c == '-':
+			class[c] = classDigit
+		case strings.IndexByte("()[],.!<>=&|", byte(c)) >= 0:
+			class[c] = classBoundary
+		case '!' <= c && c <= '~':
+			class[c] = classPlain
+		default:
+			class[c] = classOther
+		}
 	}
-	return false
-}
+	return class
+}()
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' }
-
-func isNameByte(c byte) bool { return isLetter(c) || isDigit(c) || c == '-' }
-
 func isIdentifier(s string) bool {
-	if s == "" || !isLetter(s[0]) {
+	if s == "" || classOf[s[0]] != classLetter {
 		return false
 	}
 	for i := 1; i < len(s); i++ {
-		if !isNameByte(s[i]) {
+		if classOf[s[i]] > classDigit {
 			return false
 		}
 	}

@@ -29,6 +29,7 @@ const (
 type node struct {
 	op    op
 	depth uint8 // of the tree below, itself included
+	slot  int16 // of a context: where it is in the scope; noSlot if it is not there
 	pos   int
 	name  string // of a context or function, folded
 	val   Value  // of a literal
@@ -36,36 +37,48 @@ type node struct {
 	args  []*node
 }
 
+// noSlot is the slot of a context that has no value.
+const noSlot = -1
+
 // contextNames are the contexts there are.
 var contextNames = []string{
 	"github", "env", "vars", "job", "jobs", "steps", "runner", "secrets",
 	"strategy", "matrix", "needs", "inputs",
 }
 
-// exprParser parses one expression by precedence.
+// exprParser parses expressions by precedence. The nodes that it makes are
+// valid until it is reset.
 type exprParser struct {
 	lex   lexer
 	tok   token
-	known func(context string) bool
-	nodes []node  // room for nodes
-	kids  []*node // room for their arguments
+	known func(context string) bool // says which context names exist
+	scope *Scope                    // has more; may be nil
+	nodes []node                    // room for nodes
+	kids  []*node                   // room for their arguments
 }
 
-// parseExpr parses an expression; known says which context names exist.
+// parseExpr parses one expression; known says which context names exist.
 func parseExpr(src string, known func(context string) bool) (*node, *exprError) {
-	if len(src) > maxExprLength {
-		if utf16Len(strings.TrimSpace(src)) > maxExprLength {
-			return nil, exprErrorf(0, "the expression is longer than %d characters", maxExprLength)
-		}
+	p := exprParser{known: known}
+	return p.parse(src, 0)
+}
+
+// parse parses the expression that is the rest of src from start on. Positions
+// count from the start of src.
+func (p *exprParser) parse(src string, start int) (*node, *exprError) {
+	if len(src)-start > maxExprLength && utf16Len(strings.TrimSpace(src[start:])) > maxExprLength {
+		return nil, exprErrorf(start, "the expression is longer than %d characters", maxExprLength)
 	}
-	p := exprParser{lex: lexer{src: src}, known: known}
+	p.lex = lexer{src: src, off: start}
 	if err := p.advance(); err != nil {
 		return nil, err
 	}
 	if p.tok.kind == tokEnd {
-		return nil, exprErrorf(0, "an expression was expected")
+		return nil, exprErrorf(start, "an expression was expected")
 	}
-	p.reserve(len(src)/6 + 2)
+	if p.nodes == nil {
+		p.reserve((len(src)-start)/6 + 2)
+	}
 	n, err := p.expression()
 	if err != nil {
 		return nil, err
@@ -83,31 +96,45 @@ func (p *exprParser) reserve(n int) {
 	p.kids = make([]*node, 0, n)
 }
 
+// reset makes the room free for other nodes.
+func (p *exprParser) reset() {
+	p.nodes, p.kids = p.nodes[:0], p.kids[:0]
+}
+
+// leaf makes a node without arguments.
+func (p *exprParser) leaf(o op, pos int) *node {
+	i := len(p.nodes)
+	if i == cap(p.nodes) {
+		p.nodes, i = make([]node, 0, 16), 0
+	}
+	p.nodes = p.nodes[:i+1]
+	n := &p.nodes[i]
+	n.op, n.depth, n.pos, n.args = o, 1, pos, nil
+	return n
+}
+
 // node makes a node. Its depth is that of GitHub's tree, in which parentheses
 // do not count.
 func (p *exprParser) node(o op, pos int, args ...*node) (*node, *exprError) {
-	depth := uint8(0)
-	for _, a := range args {
-		depth = max(depth, a.depth)
+	n, k := p.leaf(o, pos), len(p.kids)
+	if k+len(args) > cap(p.kids) {
+		p.kids, k = make([]*node, 0, 16+len(args)), 0
 	}
-	if depth >= maxExprDepth {
+	p.kids = p.kids[:k+len(args)]
+	n.args = p.kids[k:len(p.kids):len(p.kids)]
+	for i, a := range args {
+		n.args[i], n.depth = a, max(n.depth, a.depth+1)
+	}
+	if n.depth > maxExprDepth {
 		return nil, tooDeep(pos)
 	}
-	if len(p.nodes) == cap(p.nodes) || len(p.kids)+len(args) > cap(p.kids) {
-		p.reserve(16 + len(args))
-	}
-	start := len(p.kids)
-	p.kids = append(p.kids, args...)
-	p.nodes = append(p.nodes, node{op: o, depth: depth + 1, pos: pos, args: p.kids[start:len(p.kids):len(p.kids)]})
-	return &p.nodes[len(p.nodes)-1], nil
+	return n, nil
 }
 
-func (p *exprParser) literal(t *token) (*node, *exprError) {
-	n, err := p.node(opLiteral, t.pos)
-	if err == nil {
-		n.val = t.val
-	}
-	return n, err
+func (p *exprParser) literal(pos int, v Value) *node {
+	n := p.leaf(opLiteral, pos)
+	n.val = v
+	return n
 }
 
 func (p *exprParser) advance() *exprError { return p.lex.next(&p.tok) }
@@ -145,7 +172,13 @@ func (p *exprParser) expression() (*node, *exprError) { return p.operators(1) }
 // at least so strongly. All operators are left-associative; a chain of && or
 // of || is one node.
 func (p *exprParser) operators(least uint8) (*node, *exprError) {
-	n, err := p.unary()
+	var n *node
+	var err *exprError
+	if p.tok.kind == tokNot {
+		n, err = p.unary()
+	} else {
+		n, err = p.postfix()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -200,10 +233,8 @@ func tooDeep(pos int) *exprError {
 	return exprErrorf(pos, "the expression is nested deeper than %d levels", maxExprDepth)
 }
 
+// unary parses an operand with ! before it.
 func (p *exprParser) unary() (*node, *exprError) {
-	if p.tok.kind != tokNot {
-		return p.postfix()
-	}
 	pos, nots := p.tok.pos, 0
 	for ; p.tok.kind == tokNot; nots++ {
 		if err := p.advance(); err != nil {
@@ -221,8 +252,17 @@ func (p *exprParser) unary() (*node, *exprError) {
 func (p *exprParser) postfix() (*node, *exprError) {
 	literal := p.tok.kind == tokLiteral
 	n, err := p.operand()
-	for err == nil && !literal && (p.tok.kind == tokDot || p.tok.kind == tokIndex) {
+	for err == nil && !literal {
 		pos, dot := p.tok.pos, p.tok.kind == tokDot
+		switch {
+		case p.tok.kind == tokProperty:
+			if n, err = p.node(opIndex, pos, n, p.literal(pos+1, String(p.tok.text[1:]))); err == nil {
+				err = p.advance()
+			}
+			continue
+		case !dot && p.tok.kind != tokIndex:
+			return n, nil
+		}
 		if err := p.advance(); err != nil {
 			return nil, err
 		}
@@ -231,10 +271,8 @@ func (p *exprParser) postfix() (*node, *exprError) {
 		case p.tok.kind == tokStar:
 			err = p.advance()
 		case dot:
-			p.tok.val = String(p.tok.text)
-			if index, err = p.literal(&p.tok); err == nil {
-				err = p.expect(tokName, "a property's name after the dot")
-			}
+			index = p.literal(p.tok.pos, String(p.tok.text))
+			err = p.expect(tokName, "a property's name after the dot")
 		default:
 			index, err = p.expression()
 		}
@@ -256,10 +294,7 @@ func (p *exprParser) postfix() (*node, *exprError) {
 func (p *exprParser) operand() (*node, *exprError) {
 	switch p.tok.kind {
 	case tokLiteral:
-		n, err := p.literal(&p.tok)
-		if err != nil {
-			return nil, err
-		}
+		n := p.literal(p.tok.pos, p.tok.val)
 		return n, p.advance()
 	case tokOpen:
 		if err := p.advance(); err != nil {
@@ -279,14 +314,16 @@ func (p *exprParser) operand() (*node, *exprError) {
 			return p.call(name, pos)
 		}
 		context := foldCase(name)
-		if !p.known(context) {
+		slot := noSlot
+		if p.scope != nil {
+			slot = p.scope.find(context)
+		}
+		if slot == noSlot && !p.known(context) {
 			return nil, unknownContext(name, pos)
 		}
-		n, err := p.node(opContext, pos)
-		if err == nil {
-			n.name = context
-		}
-		return n, err
+		n := p.leaf(opContext, pos)
+		n.name, n.slot = context, int16(slot)
+		return n, nil
 	}
 	return nil, p.unexpected()
 }

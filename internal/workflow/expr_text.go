@@ -79,6 +79,9 @@ func isASCII(s string) bool {
 // equalFold reports whether a and b differ in case alone.
 func equalFold(a, b string) bool {
 	if len(a) == len(b) {
+		if a == b {
+			return true
+		}
 		i := 0
 		for i < len(a) && lowerASCII(a[i]) == lowerASCII(b[i]) {
 			i++
@@ -115,8 +118,12 @@ func containsFold(s, sub string) bool {
 	if len(s)*len(sub) > 1<<12 || !isASCII(sub) {
 		return strings.Contains(foldCase(s), foldCase(sub)) // in linear time
 	}
+	if sub == "" {
+		return true
+	}
+	first := lowerASCII(sub[0])
 	for i := 0; i+len(sub) <= len(s); i++ {
-		if equalFold(s[i:i+len(sub)], sub) {
+		if lowerASCII(s[i]) == first && equalFold(s[i:i+len(sub)], sub) {
 			return true
 		}
 	}

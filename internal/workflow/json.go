@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -20,14 +21,7 @@ func FromJSON(raw []byte) (Value, error) { return readJSON(string(raw), false) }
 // are case-sensitive.
 func readJSON(text string, exact bool) (Value, error) {
 	r := jsonReader{text: text, exact: exact}
-	v, err := r.value(0)
-	if err != nil {
-		return Null, err
-	}
-	if r.space(); r.off < len(text) {
-		return Null, errors.New("there is more text after the value")
-	}
-	return v, nil
+	return r.read()
 }
 
 // jsonReader reads one JSON text.
@@ -36,6 +30,18 @@ type jsonReader struct {
 	off   int
 	exact bool // names of the outermost object are case-sensitive
 	count int
+	stack []Value // elements of the arrays under way
+}
+
+func (r *jsonReader) read() (Value, error) {
+	v, err := r.value(0)
+	if err != nil {
+		return Null, err
+	}
+	if r.space(); r.off < len(r.text) {
+		return Null, errors.New("there is more text after the value")
+	}
+	return v, nil
 }
 
 func (r *jsonReader) space() {
@@ -143,17 +149,21 @@ func (r *jsonReader) array(depth int) (Value, error) {
 		r.off++
 		return v, nil
 	}
+	first := len(r.stack)
 	for {
 		x, err := r.value(depth + 1)
 		if err != nil {
 			return Null, err
 		}
-		a.items = append(a.items, x)
+		r.stack = append(r.stack, x)
 		switch r.peek() {
 		case ',':
 			r.off++
 		case ']':
 			r.off++
+			a.items = slices.Clone(r.stack[first:])
+			clear(r.stack[first:])
+			r.stack = r.stack[:first]
 			return v, nil
 		default:
 			return Null, r.unexpected()
@@ -162,7 +172,7 @@ func (r *jsonReader) array(depth int) (Value, error) {
 }
 
 func (r *jsonReader) object(depth int) (Value, error) {
-	o := newObject(0, r.exact && depth == 0)
+	o := newObject(4, r.exact && depth == 0)
 	v := Value{kind: KindObject, obj: o}
 	if r.peek() == '}' {
 		r.off++
@@ -200,12 +210,18 @@ func (r *jsonReader) object(depth int) (Value, error) {
 // quoted reads a string. Surrogates that are alone, and bytes that are not
 // UTF-8, become U+FFFD.
 func (r *jsonReader) quoted() (string, error) {
-	start := r.off + 1
+	start, ascii := r.off+1, true
 	for r.off = start; r.off < len(r.text); r.off++ {
 		switch c := r.text[r.off]; {
 		case c == '"':
 			r.off++
-			return strings.ToValidUTF8(r.text[start:r.off-1], "\uFFFD"), nil
+			s := r.text[start : r.off-1]
+			if !ascii {
+				s = strings.ToValidUTF8(s, "\uFFFD")
+			}
+			return s, nil
+		case c >= utf8.RuneSelf:
+			ascii = false
 		case c < ' ':
 			return "", r.unexpected()
 		case c == '\\':
@@ -287,7 +303,7 @@ func (r *jsonReader) hex(off int) (rune, bool) {
 // infinities are printed as they are, which no JSON parser accepts.
 func (v Value) JSON() string {
 	w := jsonWriter{pretty: true, limit: math.MaxInt}
-	w.value(v, 0)
+	w.value(&v, 0)
 	return string(w.buf)
 }
 
@@ -295,7 +311,7 @@ func (v Value) JSON() string {
 // infinities, which JSON lacks, become strings of what toJSON prints.
 func (v Value) MarshalJSON() ([]byte, error) {
 	w := jsonWriter{limit: math.MaxInt}
-	w.value(v, 0)
+	w.value(&v, 0)
 	return w.buf, nil
 }
 
@@ -307,7 +323,7 @@ type jsonWriter struct {
 }
 
 // value reports false when the limit was passed.
-func (w *jsonWriter) value(v Value, depth int) bool {
+func (w *jsonWriter) value(v *Value, depth int) bool {
 	if len(w.buf) > w.limit {
 		return false
 	}
@@ -320,7 +336,7 @@ func (w *jsonWriter) value(v Value, depth int) bool {
 		w.quoted(v.str)
 	case KindArray:
 		return w.list('[', ']', depth, len(v.arr.items), func(i int) bool {
-			return w.value(v.arr.items[i], depth+1)
+			return w.value(&v.arr.items[i], depth+1)
 		})
 	case KindObject:
 		return w.list('{', '}', depth, len(v.obj.keys), func(i int) bool {
@@ -329,7 +345,7 @@ func (w *jsonWriter) value(v Value, depth int) bool {
 			if w.pretty {
 				w.buf = append(w.buf, ' ')
 			}
-			return w.value(v.obj.vals[i], depth+1)
+			return w.value(&v.obj.vals[i], depth+1)
 		})
 	default:
 		w.buf = append(w.buf, "null"...)

@@ -54,6 +54,8 @@ const (
 	// evaluation: filters and format() can multiply what they are given.
 	maxEvalSteps = 1_000_000
 	maxEvalBytes = 10 << 20
+	// maxContexts bounds the contexts of a scope; GitHub has twelve.
+	maxContexts = 100
 	// maxJSONDepth bounds fromJSON and the contexts handed in.
 	maxJSONDepth = 100
 	// maxJSONValues bounds the values of one JSON text.

@@ -3,9 +3,9 @@ package workflow
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 )
@@ -37,16 +37,54 @@ func (e *EvalError) Unwrap() error {
 // Scope is what expressions are evaluated in: contexts, the status functions
 // and hashFiles. It is not safe for concurrent use while it is being changed.
 type Scope struct {
-	contexts  map[string]Value
+	contexts  []context
 	status    Status
 	hashFiles func(patterns []string) (string, error)
+	work      *sync.Pool // of *workspace; shared with clones
+}
+
+// context is a context by its folded name.
+type context struct {
+	name  string
+	value Value
+}
+
+// workspace is the memory in which one template is parsed and evaluated.
+type workspace struct {
+	parser exprParser
+	eval   evaluator
+	segs   [4]segment
+}
+
+// begin returns a workspace for one template; end gives it back. Nothing that
+// was parsed may be used after that, values may.
+func (s *Scope) begin() *workspace {
+	w := s.work.Get().(*workspace)
+	w.parser.reset()
+	w.parser.known = isContext
+	w.parser.scope = s
+	w.eval.scope, w.eval.steps, w.eval.bytes = s, 0, 0
+	w.eval.chain, w.eval.subs, w.eval.args, w.eval.buf = w.eval.chain[:0], w.eval.subs[:0], w.eval.args[:0], w.eval.buf[:0]
+	return w
+}
+
+func (s *Scope) end(w *workspace) {
+	w.parser.scope, w.eval.scope = nil, nil
+	s.work.Put(w)
 }
 
 // NewScope returns a scope with contexts by name, each a JSON object. What
 // outsiders write in the github context is marked as tainted. A context that
 // is not given is null.
 func NewScope(contexts map[string]json.RawMessage) (*Scope, error) {
-	s := &Scope{contexts: make(map[string]Value, len(contexts)+4), status: Status{Success: true}}
+	if len(contexts) > maxContexts {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "there are more than %d contexts", maxContexts)
+	}
+	s := &Scope{
+		contexts: make([]context, 0, len(contexts)+4),
+		status:   Status{Success: true},
+		work:     &sync.Pool{New: newWorkspace},
+	}
 	for name, raw := range contexts {
 		v, err := readJSON(string(raw), foldCase(name) == "env")
 		if err != nil {
@@ -60,10 +98,16 @@ func NewScope(contexts map[string]json.RawMessage) (*Scope, error) {
 	return s, nil
 }
 
+func newWorkspace() any {
+	w := &workspace{}
+	w.parser.reserve(48)
+	return w
+}
+
 // Clone returns a copy that may be changed without changing s.
 func (s *Scope) Clone() *Scope {
 	c := *s
-	c.contexts = maps.Clone(s.contexts)
+	c.contexts = slices.Clone(s.contexts)
 	return &c
 }
 
@@ -75,17 +119,36 @@ func (s *Scope) Set(name string, v Value) {
 		exact.tainted = v.tainted
 		v = exact
 	}
-	s.contexts[name] = v
+	if i := s.find(name); i >= 0 {
+		s.contexts[i].value = v
+		return
+	}
+	s.contexts = append(s.contexts, context{name, v})
 }
 
 // Get returns a context, null if it is not set.
-func (s *Scope) Get(name string) Value { return s.contexts[foldCase(name)] }
+func (s *Scope) Get(name string) Value {
+	if i := s.find(foldCase(name)); i >= 0 {
+		return s.contexts[i].value
+	}
+	return Null
+}
+
+// find returns the place of the context of this folded name, -1 if it was not set.
+func (s *Scope) find(name string) int {
+	for i := range s.contexts {
+		if s.contexts[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
 
 // Taint marks the value at a path from a context on, and all below it, as
 // tainted. Of a path that leads nowhere, the last value there is gets marked.
 func (s *Scope) Taint(path ...string) {
 	if len(path) > 0 {
-		s.contexts[foldCase(path[0])] = taintAt(s.Get(path[0]), path[1:])
+		s.Set(path[0], taintAt(s.Get(path[0]), path[1:]))
 	}
 }
 
@@ -112,23 +175,16 @@ func (s *Scope) SetStatus(st Status) { s.status = st }
 // error to call it.
 func (s *Scope) SetHashFiles(f func(patterns []string) (string, error)) { s.hashFiles = f }
 
-// known reports whether an expression may name the context.
-func (s *Scope) known(context string) bool {
-	_, ok := s.contexts[context]
-	return ok || slices.Contains(contextNames, context)
-}
-
 // Eval evaluates one expression, written without ${{ }}.
 func Eval(expr string, s *Scope) (Value, error) {
-	t := sallyport.Template{Text: expr}
-	n, perr := parseExpr(expr, s.known)
-	if perr != nil {
-		return Null, evalError(t, perr)
+	var v Value
+	w := s.begin()
+	n, perr := w.parser.parse(expr, 0)
+	if perr == nil {
+		v, perr = w.eval.eval(n)
 	}
-	e := evaluator{scope: s}
-	v, perr := e.eval(n)
-	if perr != nil {
-		return Null, evalError(t, perr)
+	if s.end(w); perr != nil {
+		return Null, evalError(sallyport.Template{Text: expr}, perr)
 	}
 	return v, nil
 }
@@ -153,11 +209,13 @@ func (s *Scope) Value(t sallyport.Template) (Value, error) {
 	if !isExpr(t.Text) {
 		return String(t.Text), nil
 	}
-	segs, perr := parseTemplate(t.Text, s.known)
+	w := s.begin()
+	defer s.end(w)
+	segs, perr := w.parser.template(t.Text, w.segs[:0])
 	if perr != nil {
 		return Null, evalError(t, perr)
 	}
-	v, perr := s.join(segs)
+	v, perr := w.eval.join(segs)
 	if perr != nil {
 		return Null, evalError(t, perr)
 	}
@@ -174,11 +232,13 @@ type Piece struct {
 // Pieces returns the template in pieces; their texts one after another are what
 // Text returns.
 func (s *Scope) Pieces(t sallyport.Template) ([]Piece, error) {
-	segs, perr := parseTemplate(t.Text, s.known)
+	w := s.begin()
+	defer s.end(w)
+	segs, perr := w.parser.template(t.Text, w.segs[:0])
 	if perr != nil {
 		return nil, evalError(t, perr)
 	}
-	e := evaluator{scope: s}
+	e := &w.eval
 	out := make([]Piece, len(segs))
 	for i, seg := range segs {
 		out[i].Text = seg.text
@@ -198,8 +258,7 @@ func (s *Scope) Pieces(t sallyport.Template) ([]Piece, error) {
 }
 
 // join evaluates the segments of one template.
-func (s *Scope) join(segs []segment) (Value, *exprError) {
-	e := evaluator{scope: s}
+func (e *evaluator) join(segs []segment) (Value, *exprError) {
 	if len(segs) == 1 && segs[0].expr != nil {
 		return e.eval(segs[0].expr)
 	}
@@ -347,7 +406,9 @@ func (s *Scope) Vars(t sallyport.Tree) ([]Var, error) {
 // Condition evaluates an if, written with or without ${{ }}. Without a status
 // function in it, it is true only after success; an absent one is success().
 func (s *Scope) Condition(t sallyport.Template) (bool, error) {
-	segs, perr := parseCondition(t.Text, s.known)
+	w := s.begin()
+	defer s.end(w)
+	segs, perr := w.parser.condition(t.Text, w.segs[:0])
 	if perr != nil {
 		return false, evalError(t, perr)
 	}
@@ -357,7 +418,7 @@ func (s *Scope) Condition(t sallyport.Template) (bool, error) {
 	if segs == nil {
 		return true, nil
 	}
-	v, perr := s.join(segs)
+	v, perr := w.eval.join(segs)
 	if perr != nil {
 		return false, evalError(t, perr)
 	}

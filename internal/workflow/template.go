@@ -9,29 +9,6 @@ type segment struct {
 	expr *node  // nil for literal text
 }
 
-// splitTemplate splits text into literals and expressions without parsing the
-// expressions. An expression ends at the first }} outside of a quoted string.
-func splitTemplate(text string) ([]segment, *exprError) {
-	var out []segment
-	for off := 0; off < len(text); {
-		i := strings.Index(text[off:], "${{")
-		if i < 0 {
-			return append(out, segment{text: text[off:], off: off}), nil
-		}
-		if i > 0 {
-			out = append(out, segment{text: text[off : off+i], off: off})
-		}
-		start := off + i + len("${{")
-		end := closing(text, start)
-		if end < 0 {
-			return nil, exprErrorf(off+i, "the expression is not closed: add }} at its end, or write ${{ '${{' }} for the characters themselves")
-		}
-		out = append(out, segment{text: text[start:end], off: start, expr: &node{}})
-		off = end + len("}}")
-	}
-	return out, nil
-}
-
 // closing returns the place of the }} that ends the expression at start, -1 if
 // there is none.
 func closing(text string, start int) int {
@@ -47,26 +24,37 @@ func closing(text string, start int) int {
 	return -1
 }
 
-// parseTemplate splits text and parses its expressions. Positions of errors
-// and nodes count from the start of the text.
+// parseTemplate splits text into literals and expressions and parses these. An
+// expression ends at the first }} outside of a quoted string. Positions of
+// errors and nodes count from the start of the text.
 func parseTemplate(text string, known func(string) bool) ([]segment, *exprError) {
-	segs, err := splitTemplate(text)
-	if err != nil {
-		return nil, err
-	}
-	for i := range segs {
-		if segs[i].expr == nil {
-			continue
+	p := exprParser{known: known}
+	return p.template(text, nil)
+}
+
+// template is parseTemplate; it appends to out.
+func (p *exprParser) template(text string, out []segment) ([]segment, *exprError) {
+	for off := 0; off < len(text); {
+		i := strings.Index(text[off:], "${{")
+		if i < 0 {
+			return append(out, segment{text: text[off:], off: off}), nil
 		}
-		n, err := parseExpr(segs[i].text, known)
+		if i > 0 {
+			out = append(out, segment{text: text[off : off+i], off: off})
+		}
+		start := off + i + len("${{")
+		end := closing(text, start)
+		if end < 0 {
+			return nil, exprErrorf(off+i, "the expression is not closed: add }} at its end, or write ${{ '${{' }} for the characters themselves")
+		}
+		n, err := p.parse(text[:end], start)
 		if err != nil {
-			err.pos += segs[i].off
 			return nil, err
 		}
-		n.walk(func(n *node) { n.pos += segs[i].off })
-		segs[i].expr = n
+		out = append(out, segment{text: text[start:end], off: start, expr: n})
+		off = end + len("}}")
 	}
-	return segs, nil
+	return out, nil
 }
 
 // isExpr reports whether text holds an expression.
@@ -84,19 +72,51 @@ func isInsert(text string) bool {
 }
 
 // parseCondition parses the text of an if: an expression with or without
-// ${{ }}. Text around ${{ }}, if only the line end of a block scalar, makes the
-// whole a text, which is always true unless empty, as on GitHub. nil for an
-// empty condition.
+// ${{ }}. nil for an empty condition. As on GitHub,
+//   - text around ${{ }}, if only a space or the line end of a block scalar,
+//     makes the whole a text, which is always true;
+//   - ${{ }} around nothing but a quoted string stands for that string, which is
+//     then the expression: ${{ 'false' }} is false, ${{ ” }} an empty condition.
 func parseCondition(text string, known func(string) bool) ([]segment, *exprError) {
-	if strings.TrimSpace(text) == "" {
+	p := exprParser{known: known}
+	return p.condition(text, nil)
+}
+
+// condition is parseCondition; it appends to out.
+func (p *exprParser) condition(text string, out []segment) ([]segment, *exprError) {
+	if !isExpr(text) {
+		return p.bareCondition(text, 0, out)
+	}
+	segs, err := p.template(text, out)
+	if err != nil || len(segs) != 1 || segs[0].expr == nil {
+		return segs, err
+	}
+	quoted := strings.TrimSpace(segs[0].text)
+	if n := segs[0].expr; quoted[0] != '\'' || n.op != opLiteral {
+		return segs, nil
+	} else if inner := n.val.str; strings.Contains(inner, "'") {
+		segs, err = p.bareCondition(inner, 0, out)
+		for i := range segs {
+			segs[i].expr.walk(func(x *node) { x.pos = n.pos })
+		}
+		if err != nil {
+			err.pos = n.pos
+		}
+		return segs, err
+	} else {
+		start := n.pos + 1
+		return p.bareCondition(text[:start+len(inner)], start, out)
+	}
+}
+
+// bareCondition parses the condition that is the rest of text from start on.
+func (p *exprParser) bareCondition(text string, start int, out []segment) ([]segment, *exprError) {
+	if strings.TrimSpace(text[start:]) == "" {
 		return nil, nil
 	}
-	if isExpr(text) {
-		return parseTemplate(text, known)
-	}
-	n, err := parseExpr(text, known)
+	n, err := p.parse(text, start)
 	if err != nil {
 		return nil, err
 	}
-	return []segment{{text: text, expr: n}}, nil
+	return append(out, segment{text: text[start:], off: start, expr: n}), nil
 }

@@ -125,7 +125,12 @@ func newObject(n int, exact bool) *object {
 func (o *object) find(key string) int {
 	if o.index == nil {
 		for i, k := range o.keys {
-			if k == key || !o.exact && equalFold(k, key) {
+			if k == key {
+				return i
+			}
+		}
+		for i := 0; i < len(o.keys) && !o.exact; i++ {
+			if equalFold(o.keys[i], key) {
 				return i
 			}
 		}
@@ -178,6 +183,14 @@ func (o *object) set(key string, v Value) {
 	case n > fewKeys:
 		o.index[o.fold(key)] = n - 1
 	}
+}
+
+// at returns where the value of a key is, nil if there is none.
+func (o *object) at(key string) *Value {
+	if i := o.find(key); i >= 0 {
+		return &o.vals[i]
+	}
+	return nil
 }
 
 func (o *object) get(key string) (Value, bool) {
@@ -249,7 +262,7 @@ func (v Value) String() string {
 }
 
 // appendText appends what String returns.
-func (v Value) appendText(buf []byte) []byte {
+func (v *Value) appendText(buf []byte) []byte {
 	if v.kind == KindNumber {
 		return appendNumber(buf, v.num)
 	}
@@ -257,7 +270,7 @@ func (v Value) appendText(buf []byte) []byte {
 }
 
 // textLen is the length of what String returns, or a little more.
-func (v Value) textLen() int {
+func (v *Value) textLen() int {
 	if v.kind == KindNumber {
 		return maxNumberText
 	}
