@@ -65,6 +65,11 @@ func (s *step) command(c workflow.Command) bool {
 			s.out.print(sallyport.LogWarning, "add-mask without a value has no effect.")
 		} else if err := s.job.mask.Add(c.Value); err != nil {
 			s.out.print(sallyport.LogWarning, "add-mask: "+err.Error()+".")
+		} else {
+			// Also by itself is each line of it masked, as it will be printed by itself.
+			for line := range strings.SplitSeq(lineEnds.Replace(c.Value), "\n") {
+				_ = s.job.mask.Add(strings.TrimSpace(line)) // one that is too short stays readable
+			}
 		}
 	case "stop-commands":
 		if c.Value == "" || slices.Contains(knownCommands, strings.ToLower(c.Value)) {

@@ -7,10 +7,12 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
+	"github.com/sallyport-ci/sallyport/internal/yard/toolkit"
 )
 
 // download unpacks artifacts of the run beneath the workspace: one by name
@@ -82,14 +84,17 @@ func (s *step) downloadSome(ctx context.Context, in inputs, dir string, merge bo
 	return nil
 }
 
-// withIDs returns the artifacts with the ids, which are separated by commas.
+// withIDs returns the artifacts with the ids, which are separated by commas; also
+// with those that the toolkits know.
 func withIDs(all []sallyport.Artifact, ids string) ([]sallyport.Artifact, error) {
 	var out []sallyport.Artifact
 	for id := range strings.SplitSeq(ids, ",") {
 		if id = strings.TrimSpace(id); id == "" {
 			continue
 		}
-		i := slices.IndexFunc(all, func(a sallyport.Artifact) bool { return string(a.ID) == id })
+		i := slices.IndexFunc(all, func(a sallyport.Artifact) bool {
+			return string(a.ID) == id || strconv.FormatInt(toolkit.ArtifactNumber(a.ID), 10) == id
+		})
 		if i < 0 {
 			return nil, sallyport.Errorf(sallyport.CodeInvalid, "the run has no artifact with the id %.80q", id).WithHint("the job that uploads it must be in needs:")
 		}

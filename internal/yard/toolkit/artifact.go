@@ -159,7 +159,7 @@ func (s *Service) finalizeArtifact(ctx context.Context, in finalizeIn) (artifact
 		a.done = &kept
 		a.upload.finish()
 	}
-	return artifactOut{true, ArtifactNumber(a.done.ID)}, nil
+	return artifactOut{true, number(ArtifactNumber(a.done.ID))}, nil
 }
 
 // matches compares the content with what the client says it sent.
@@ -218,9 +218,9 @@ func tarOne(w io.Writer, name string, content *io.SectionReader) error {
 
 // ArtifactNumber is the id of an artifact as the toolkits know it: they want a
 // number that JavaScript can hold.
-func ArtifactNumber(id sallyport.ArtifactID) number {
+func ArtifactNumber(id sallyport.ArtifactID) int64 {
 	sum := sha256.Sum256([]byte(id))
-	return number(binary.BigEndian.Uint64(sum[:]) >> (64 - 53))
+	return int64(binary.BigEndian.Uint64(sum[:]) >> (64 - 53))
 }
 
 type listIn struct {
@@ -253,11 +253,11 @@ func (s *Service) listArtifacts(ctx context.Context, in listIn) (listOut, error)
 	}
 	out := listOut{Artifacts: []listed{}}
 	for _, a := range all {
-		if in.Name != nil && *in.Name != a.Name || in.ID != nil && *in.ID != ArtifactNumber(a.ID) {
+		if in.Name != nil && *in.Name != a.Name || in.ID != nil && *in.ID != number(ArtifactNumber(a.ID)) {
 			continue
 		}
 		out.Artifacts = append(out.Artifacts, listed{
-			of: of{in.Run, string(a.Job)}, ID: ArtifactNumber(a.ID), Name: a.Name, Size: number(a.Size), CreatedAt: a.CreatedAt.UTC(),
+			of: of{in.Run, string(a.Job)}, ID: number(ArtifactNumber(a.ID)), Name: a.Name, Size: number(a.Size), CreatedAt: a.CreatedAt.UTC(),
 		})
 	}
 	return out, nil
