@@ -263,6 +263,20 @@ func (f *frame) file() (repository, commit string, file sallyport.PlanFile) {
 	return repository, commit, f.call.Workflow
 }
 
+// githubContext is the run's, with the commit of the workflow that is called.
+func (f *frame) githubContext(raw json.RawMessage) (json.RawMessage, error) {
+	if f.caller == nil {
+		return raw, nil
+	}
+	var g map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &g); err != nil {
+		return nil, err
+	}
+	_, commit, _ := f.file()
+	g["job_workflow_sha"] = mustJSON(commit)
+	return mustJSON(g), nil
+}
+
 // jobContext is what the job context knows before the job starts: where it is defined.
 func (f *frame) jobContext() json.RawMessage {
 	repository, commit, file := f.file()

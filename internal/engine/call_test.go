@@ -179,9 +179,10 @@ func TestCallOfAFile(t *testing.T) {
 	var github struct {
 		Workflow    string
 		WorkflowRef string `json:"workflow_ref"`
+		Called      string `json:"job_workflow_sha"`
 	}
 	check(t, json.Unmarshal(l.Contexts["github"], &github))
-	if github.Workflow != "CI" || !strings.HasPrefix(github.WorkflowRef, "demo/"+workflowFile) {
+	if github.Called != push.Commit || github.Workflow != "CI" || !strings.HasPrefix(github.WorkflowRef, "demo/"+workflowFile) {
 		t.Errorf("the github context is that of %+v, want the caller's", github)
 	}
 	h.finish(l, sallyport.Success, map[string]string{"o": "first"})

@@ -182,6 +182,9 @@ func (f *frame) fill(l *sallyport.Lease, pj *sallyport.PlanJob, job *sallyport.J
 	}
 	l.Grace = time.Duration(min(minutes, maxCancelMinutes) * float64(time.Minute))
 	l.Contexts = f.s.e.runContexts(f.s.p, f.s.push, f.s.run, f.s.plan)
+	if l.Contexts["github"], err = f.githubContext(l.Contexts["github"]); err != nil {
+		return err
+	}
 	l.Contexts["needs"], l.Contexts["job"] = f.needs(pj), f.jobContext()
 	l.Contexts["matrix"], l.Contexts["strategy"] = orNull(cell.Matrix), orNull(cell.Strategy)
 	l.Tainted = f.taintedNeeds(pj)

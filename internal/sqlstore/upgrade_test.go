@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/sallyport-ci/sallyport"
 )
 
 // TestUpgrade gives a database of today a migration of tomorrow: it is copied
@@ -65,5 +67,66 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("%s has the new table: %v, want %v", filepath.Base(name), got, want)
 		}
 		db.Close()
+	}
+}
+
+// Jobs that were on their way before workflows could be called keep their places.
+func TestUpgradeOfJobs(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "s.db")
+	cfg := Config{DSN: "sqlite:" + file, Clock: time.Now}
+	s := newStore(sqliteDialect, cfg)
+	var err error
+	if s.write, err = openSQLitePool(sqliteDSN(file, false), 1); err != nil {
+		t.Fatal(err)
+	}
+	before := fstest.MapFS{}
+	for _, name := range []string{"001_init.sql", "002_tainted.sql", "003_caches.sql"} {
+		data, err := migrations.ReadFile("migrations/sqlite/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before[name] = &fstest.MapFile{Data: data}
+	}
+	if err := s.migrateWith(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	rows := []string{
+		"INSERT INTO projects VALUES ('p', 'p', 'main', 1)",
+		"INSERT INTO pushes VALUES ('u', 'p', 'push', '', 'r', '', 'c', '{}', 'member', 'k', 1, '{}', '')",
+		"INSERT INTO runs VALUES ('r', 'p', 'u', 1, '', '', '', '', '', '', '', '', '', 'in_progress', '', '', '', '', FALSE, 1, 1, 0)",
+	}
+	for i, status := range []string{"in_progress", "queued", "waiting"} {
+		rows = append(rows, fmt.Sprintf("INSERT INTO jobs VALUES ('j%d', 'r', %d, 'm', %d, 'm', 'null', '[\"a\"]', '[]', '%s', '', '', 1, 'x', 'null', TRUE, '', FALSE, FALSE, 'g', 'null', "+
+			"'[{\"number\":1,\"name\":\"s\"}]', 7, 1, 0, '[\"t\"]')", i, i, i, status))
+	}
+	for _, q := range rows {
+		if _, err := s.write.ExecContext(t.Context(), q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+	if err := s.write.Close(); err != nil {
+		t.Fatal(err)
+	}
+	now, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer now.Close()
+	err = now.View(t.Context(), func(tx sallyport.Tx) error {
+		jobs, err := tx.Jobs().ByRun("r")
+		if err != nil || len(jobs) != 3 {
+			return fmt.Errorf("got %d jobs, %w", len(jobs), err)
+		}
+		for i, j := range jobs {
+			onItsWay := i < 2
+			if j.Admitted != onItsWay || j.ReadyAt.IsZero() == onItsWay || j.Index != i || j.Needs[0] != "a" || j.Steps[0].Name != "s" || j.Tainted[0] != "t" || j.Group != "g" {
+				t.Errorf("job %d became %+v", i, j)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
