@@ -30,6 +30,7 @@ const (
 // runner, by kind.
 type commandFiles struct {
 	layout *layout
+	root   *os.Root // the directory that they were made in
 	files  map[string]commandFile
 }
 
@@ -54,14 +55,41 @@ func (l *layout) newCommandFiles() (*commandFiles, error) {
 		if !ok {
 			l.made++
 			var err error
-			if file, err = l.makeCommandFile(fmt.Sprintf("%s_%d", kind, l.made)); err != nil {
-				return nil, fmt.Errorf("make command file: %w", err)
+			if file, err = l.makeCommandFile(fmt.Sprintf("%s_%d", kind, l.made)); errors.Is(err, fs.ErrNotExist) {
+				// The job removed the directory, and with it the files that were made before.
+				if err = l.openCommands(); err == nil {
+					clear(l.fresh)
+					file, err = l.makeCommandFile(fmt.Sprintf("%s_%d", kind, l.made))
+				}
+			}
+			if err != nil {
+				return nil, sallyport.Errorf(sallyport.CodeInvalid, "the file for $GITHUB_%s cannot be made beneath $RUNNER_TEMP: %w", strings.ToUpper(kind), err).
+					WithHint("leave the directory _runner_file_commands to the runner")
 			}
 		}
 		delete(l.fresh, kind)
 		c.files[kind] = file
 	}
+	c.root = l.commands
 	return c, nil
+}
+
+// openCommands makes the directory of the command files if it is not there, and opens it.
+func (l *layout) openCommands() error {
+	if err := l.workRoot.MkdirAll(commandDir, 0o777); err != nil {
+		return err
+	}
+	root, err := l.workRoot.OpenRoot(commandDir)
+	if err != nil {
+		return err
+	}
+	if err := root.Chmod(".", 0o777); err != nil { // the umask took bits away
+		_ = root.Close()
+		return err
+	}
+	l.commands = root
+	l.roots = append(l.roots, root)
+	return nil
 }
 
 func (l *layout) makeCommandFile(name string) (commandFile, error) {
@@ -97,7 +125,7 @@ func (c *commandFiles) entries() []workflow.Entry {
 
 // read returns what the process wrote; nil when that is nothing.
 func (c *commandFiles) read(kind string) ([]byte, error) {
-	file, root := c.files[kind], c.layout.commands
+	file, root := c.files[kind], c.root
 	now, err := root.Lstat(file.name)
 	if err == nil && untouched(file.made, now) {
 		c.layout.mu.Lock()

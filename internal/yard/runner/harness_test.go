@@ -170,6 +170,9 @@ func (y *fakeYard) AppendLog(_ context.Context, _ sallyport.LeaseRef, offset int
 		}
 	}
 	end := int64(len(y.log))
+	if len(data) > 0 && data[len(data)-1] != '\n' {
+		return end, sallyport.Errorf(sallyport.CodeInvalid, "a piece of log must end with a line end")
+	}
 	if offset > end {
 		return end, sallyport.Errorf(sallyport.CodeConflict, "offset %d is beyond %d", offset, end)
 	}

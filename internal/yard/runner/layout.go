@@ -39,8 +39,9 @@ type layout struct {
 
 	home, toolCache, given, work string // in the room
 
-	workRoot *os.Root // bulk, opened before the room exists
-	commands *os.Root // bulk/_temp/_runner_file_commands, likewise
+	workRoot *os.Root   // bulk, opened before the room exists
+	commands *os.Root   // bulk/_temp/_runner_file_commands, likewise
+	roots    []*os.Root // it, and those that the job removed
 
 	mu      sync.Mutex
 	scripts int
@@ -100,8 +101,7 @@ func (l *layout) fill() error {
 	if l.workRoot, err = os.OpenRoot(l.bulk); err != nil {
 		return err
 	}
-	l.commands, err = os.OpenRoot(filepath.Join(l.bulk, commandDir))
-	return err
+	return l.openCommands()
 }
 
 // binds are the directories that the room sees.
@@ -151,8 +151,8 @@ func (l *layout) inWork(room string) (string, bool) {
 
 // remove deletes the job's directories.
 func (l *layout) remove() error {
-	if l.commands != nil {
-		_ = l.commands.Close()
+	for _, r := range l.roots {
+		_ = r.Close()
 	}
 	if l.workRoot != nil {
 		_ = l.workRoot.Close()

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,8 @@ const (
 	// job's writes block: back-pressure instead of memory or disk.
 	logBuffer = 4 << 20
 	// logBatch is the most that is sent at once, logDelay the time between two batches
-	// of less: a line after a silence is sent at once, those behind it together.
+	// of less: a line after a silence is sent at once, those behind it together. A
+	// batch holds the longest line, of maxLine bytes that are all escaped.
 	logBatch = 512 << 10
 	logDelay = 100 * time.Millisecond
 	// logEndSpace is kept for the lines that the runner writes after the log was cut.
@@ -190,7 +192,9 @@ gather:
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n = min(len(l.buf), logBatch)
+	if n = len(l.buf); n > logBatch {
+		n = bytes.LastIndexByte(l.buf[:logBatch], '\n') + 1 // the control plane takes whole lines alone
+	}
 	return l.buf[:n:n], l.base, l.closed
 }
 
