@@ -132,23 +132,25 @@ func followJob(ctx context.Context, s sallyport.Services, j sallyport.JobID, fol
 
 // logPrinter writes log lines for people or programs.
 type logPrinter struct {
-	out   io.Writer
-	json  bool
-	color bool
+	out      io.Writer
+	json     bool
+	color    bool
+	workflow string // of the jobs whose lines come, where there may be several; JSON alone shows it
 }
 
 // logJSON is a log line in the JSON-lines output.
 type logJSON struct {
-	Type string            `json:"type"` // "log"
-	Job  string            `json:"job"`
-	Step int               `json:"step"`
-	Kind sallyport.LogKind `json:"kind,omitempty"`
-	Text string            `json:"text"`
+	Type     string            `json:"type"` // "log"
+	Job      string            `json:"job"`
+	Step     int               `json:"step"`
+	Kind     sallyport.LogKind `json:"kind,omitempty"`
+	Text     string            `json:"text"`
+	Workflow string            `json:"workflow,omitempty"`
 }
 
 func (p *logPrinter) line(j sallyport.Job, l sallyport.LogLine) error {
 	if p.json {
-		return json.NewEncoder(p.out).Encode(logJSON{"log", j.Key, l.Step, l.Kind, l.Text})
+		return json.NewEncoder(p.out).Encode(logJSON{"log", j.Key, l.Step, l.Kind, l.Text, p.workflow})
 	}
 	text := l.Text
 	if !p.color {

@@ -190,6 +190,7 @@ func (v *runView) watch(ctx context.Context, s sallyport.Services, runs []sallyp
 		if !v.json {
 			fmt.Fprintf(v.e.stderr, "%s: %s at %s\n", r.Workflow, r.Event, commit(r.Commit))
 		}
+		p.workflow = r.Workflow
 		stop, cancel := context.WithCancel(ctx)
 		refused := make(chan map[sallyport.JobID]string, 1)
 		go func() { refused <- refuseUnservable(stop, s, r.ID) }()

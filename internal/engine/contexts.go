@@ -17,6 +17,7 @@ func (e *Engine) githubContext(p sallyport.Project, push sallyport.Push, r sally
 	base := strings.TrimRight(e.baseURL, "/")
 	g := map[string]any{
 		"actor":               push.Actor.Name,
+		"actor_id":            push.Actor.ID,
 		"triggering_actor":    push.Actor.Name,
 		"event_name":          push.Event,
 		"event":               json.RawMessage(push.Payload),
@@ -29,6 +30,7 @@ func (e *Engine) githubContext(p sallyport.Project, push sallyport.Push, r sally
 		"head_ref":            headRef(push.Payload),
 		"repository":          p.Name,
 		"repository_owner":    ownerOf(p.Name),
+		"repository_owner_id": ownerOf(p.Name), // an owner is no more than a name here
 		"repository_id":       string(p.ID),
 		"repositoryUrl":       base + "/" + p.Name + ".git",
 		"server_url":          base,
@@ -58,6 +60,9 @@ func refParts(ref string) (kind, name string) {
 		return "tag", n
 	}
 	if n, ok := strings.CutPrefix(ref, "refs/heads/"); ok {
+		return "branch", n
+	}
+	if n, ok := strings.CutPrefix(ref, "refs/pull/"); ok {
 		return "branch", n
 	}
 	return "branch", strings.TrimPrefix(ref, "refs/")
