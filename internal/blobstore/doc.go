@@ -1,5 +1,5 @@
 // Package blobstore is sallyport.Blobs and sallyport.Logs on a directory of
-// this host. Whatever it writes is sealed: each file has a key of its own, kept
+// this host. Whatever Dir and Logs write is sealed: each file has a key of its own, kept
 // beside its content under the installation's key-encryption key, and bound to
 // whose it is. It knows nothing of what the bytes mean; daemon opens it,
 // engine uses it through the seams.
