@@ -360,3 +360,16 @@ func readSmall(name string) ([]byte, error) {
 	}
 	return b, err
 }
+
+// Top returns the directory that Import takes as the repository for dir.
+func Top(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(abs); err != nil || !info.IsDir() {
+		return "", sallyport.Errorf(sallyport.CodeInvalid, "%s is not a directory", dir).WithHint("name a repository with -C")
+	}
+	tree, err := findWorkTree(abs)
+	return tree.top, err
+}
