@@ -50,6 +50,7 @@ type commands struct {
 	Dispatch dispatchCmd `cmd:"" help:"Start a workflow by hand (workflow_dispatch)."`
 	Event    eventCmd    `cmd:"" help:"Hand in an event of a forge: a pull request, an issue, a release, …"`
 
+	Actions   actionsCmd   `cmd:"" help:"Lock, review and verify what workflows use of other repositories."`
 	Artifacts artifactsCmd `cmd:"" help:"List and download artifacts with their evidence."`
 	Caches    cachesCmd    `cmd:"" help:"List and delete what jobs saved for later runs."`
 	Verify    verifyCmd    `cmd:"" help:"Verify a file against its Sigstore bundle, offline."`

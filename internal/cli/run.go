@@ -36,8 +36,9 @@ type runCmd struct {
 	Graph      bool              `help:"Draw which jobs wait for which." xor:"mode"`
 	Watch      bool              `help:"Run again whenever a file of the repository changes." xor:"mode"`
 	Shell      bool              `help:"Open a shell in the room of a job that failed."`
-	Capacity   int               `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
-	Verbose    bool              `short:"v" help:"Say more on stderr."`
+	actionFlags
+	Capacity int  `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
+	Verbose  bool `short:"v" help:"Say more on stderr."`
 }
 
 const maxPayload = 25 << 20 // GitHub's limit of a webhook's payload
@@ -89,7 +90,7 @@ func (c runCmd) config(e *env) (daemon.LocalConfig, error) {
 	if c.Verbose {
 		log = newLogger(e, "text", true)
 	}
-	config := daemon.LocalConfig{Dir: c.Dir, Workflows: c.Workflow, Event: c.Event, Job: c.Job, Vars: c.Var, Matrix: c.Matrix, Capacity: c.Capacity, Log: log}
+	config := daemon.LocalConfig{Dir: c.Dir, Workflows: c.Workflow, Event: c.Event, Job: c.Job, Vars: c.Var, Matrix: c.Matrix, Capacity: c.Capacity, Actions: c.actionFlags.config(), Log: log}
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		config.Env = append(config.Env, sallyport.EnvVar{Name: name, Value: c.Env[name]})
 	}

@@ -13,21 +13,22 @@ import (
 
 // serving are the flags of an installation that is run here.
 type serving struct {
-	Data     string   `help:"Data directory; made when missing." default:"data" env:"SALLYPORT_DATA" placeholder:"DIR"`
-	Listen   string   `help:"Address to listen on." default:"127.0.0.1:7357" env:"SALLYPORT_LISTEN" placeholder:"HOST:PORT"`
-	BaseURL  string   `help:"Address as people reach it, behind a proxy." env:"SALLYPORT_BASE_URL" placeholder:"URL"`
-	Instance string   `help:"Host name in signatures; fixed by the first start." env:"SALLYPORT_INSTANCE" placeholder:"NAME"`
-	Store    string   `help:"PostgreSQL to keep state in (postgres://…); default SQLite in the data directory." env:"SALLYPORT_STORE" placeholder:"DSN"`
-	TLSCert  string   `help:"PEM certificate; needed beyond loopback." env:"SALLYPORT_TLS_CERT" placeholder:"FILE"`
-	TLSKey   string   `help:"PEM key of the certificate." env:"SALLYPORT_TLS_KEY" placeholder:"FILE"`
-	Capacity int      `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
+	Data     string `help:"Data directory; made when missing." default:"data" env:"SALLYPORT_DATA" placeholder:"DIR"`
+	Listen   string `help:"Address to listen on." default:"127.0.0.1:7357" env:"SALLYPORT_LISTEN" placeholder:"HOST:PORT"`
+	BaseURL  string `help:"Address as people reach it, behind a proxy." env:"SALLYPORT_BASE_URL" placeholder:"URL"`
+	Instance string `help:"Host name in signatures; fixed by the first start." env:"SALLYPORT_INSTANCE" placeholder:"NAME"`
+	Store    string `help:"PostgreSQL to keep state in (postgres://…); default SQLite in the data directory." env:"SALLYPORT_STORE" placeholder:"DSN"`
+	TLSCert  string `help:"PEM certificate; needed beyond loopback." env:"SALLYPORT_TLS_CERT" placeholder:"FILE"`
+	TLSKey   string `help:"PEM key of the certificate." env:"SALLYPORT_TLS_KEY" placeholder:"FILE"`
+	Capacity int    `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
+	actionFlags
 	Registry []string `help:"Registry that images of job and service containers may come from (repeatable); * is any." env:"SALLYPORT_REGISTRIES" placeholder:"HOST"`
 }
 
 func (s serving) config(log *slog.Logger) daemon.Config {
 	return daemon.Config{
 		Data: s.Data, Listen: s.Listen, BaseURL: s.BaseURL, Instance: s.Instance, Store: s.Store, TLSCert: s.TLSCert, TLSKey: s.TLSKey,
-		Capacity: s.Capacity, Registries: s.Registry, Log: log,
+		Capacity: s.Capacity, Actions: s.actionFlags.config(), Registries: s.Registry, Log: log,
 	}
 }
 

@@ -44,6 +44,7 @@ type Config struct {
 	Capacity int  // jobs of our own runner at the same time; 0 = number of CPUs
 	// Registries are those that images of containers may come from; none by default.
 	Registries []string
+	Actions    ActionsConfig
 	Exe        string // our binary, for the children; "" = the running one
 	Log        *slog.Logger
 }

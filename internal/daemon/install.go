@@ -308,8 +308,13 @@ func (in *installation) openEngine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	from, err := in.repos.Actions(forge.ActionsConfig{Servers: in.c.Actions.Servers, Blobs: in.blobs})
+	if err != nil {
+		return err
+	}
 	in.engine, err = engine.New(engine.Config{
-		Images: images, Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
+		Actions: in.c.Actions.engine(from),
+		Images:  images, Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
 		Notary: notary, Verifier: verifier, Tokens: tokens, Trail: trail{in}, Target: in.target,
 		Instance: authority.Instance(), BaseURL: in.c.BaseURL, TrustRoot: root, Version: Version(), Clock: time.Now, Log: in.log,
 		Trouble: func() []string { return diskTrouble(in.c.Data) },

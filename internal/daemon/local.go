@@ -42,6 +42,7 @@ type LocalConfig struct {
 	Matrix    map[string]string  // only the cells with these values
 	Env       []sallyport.EnvVar // before the workflow's own env
 	Capacity  int
+	Actions   ActionsConfig
 	// Visit, when set, is called in the room of each job that failed, before the room goes.
 	Visit func(ctx context.Context, job sallyport.Job, open Open)
 	Log   *slog.Logger
@@ -195,6 +196,12 @@ func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err er
 	if len(c.Secrets) > 0 {
 		cfg.Lend = func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error) { return c.Secrets, nil }
 	}
+	from, err := l.repos.Actions(forge.ActionsConfig{Servers: c.Actions.Servers, Blobs: actionCache(tmp)})
+	if err != nil {
+		return nil, err
+	}
+	cfg.Actions = c.Actions.engine(from)
+	cfg.Actions.OwnLock = true // a work tree has no other branch that could decide
 	l.engine, err = engine.New(cfg)
 	return l, err
 }
