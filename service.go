@@ -76,6 +76,8 @@ type Runs interface {
 	// It waits up to wait for more when there is nothing yet; done says that
 	// nothing will follow.
 	Log(ctx context.Context, j JobID, offset int64, max int, wait time.Duration) (data []byte, done bool, err error)
+	// Cancel asks the run to stop; jobs whose condition holds also now, as with
+	// always(), go on. A second call stops those too.
 	Cancel(ctx context.Context, id RunID) error
 	// Dispatch starts a workflow by hand (workflow_dispatch); inputs is a JSON object.
 	Dispatch(ctx context.Context, p ProjectID, workflow, ref string, inputs []byte) ([]Run, error)

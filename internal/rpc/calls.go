@@ -160,7 +160,7 @@ var (
 	ListRuns  = get[RunsIn, List[sallyport.Run]]("list-runs", "/runs", "List runs")
 	GetRun    = get[ByRun, RunAndJobs]("get-run", "/runs/{run}", "Show a run and its jobs")
 	GetPlan   = get[ByRun, sallyport.Plan]("get-plan", "/runs/{run}/plan", "Show the plan of a run")
-	CancelRun = post[ByRun, None]("cancel-run", "/runs/{run}/cancel", "Cancel a run")
+	CancelRun = post[ByRun, None]("cancel-run", "/runs/{run}/cancel", "Cancel a run; a second time also what runs always")
 	Dispatch  = post[DispatchIn, List[sallyport.Run]]("dispatch", "/projects/{project}/dispatches", "Start a workflow by hand")
 	WaitRun   = get[ByRun, Change]("wait-run", "/runs/{run}/wait", "Wait until something about a run changes, at most 50 s")
 
