@@ -108,7 +108,7 @@ type CacheQuery struct {
 	RestoreKeys []string `json:"restore_keys,omitempty"`
 	Version     string   `json:"version"`
 	// Saving asks instead whether an entry stands where this run would save one:
-	// the key exactly, in the run's own scope.
+	// the key exactly, in the run's own scope. CodeDenied when the run may save none.
 	Saving bool `json:"saving,omitempty"`
 }
 

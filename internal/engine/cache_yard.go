@@ -96,6 +96,11 @@ func (y yard) FindCache(ctx context.Context, l sallyport.LeaseRef, q sallyport.C
 	if err != nil {
 		return sallyport.CacheEntry{}, err
 	}
+	if q.Saving {
+		if err := e.maySave(ctx, l, in, q.Key, q.Version); err != nil {
+			return sallyport.CacheEntry{}, err
+		}
+	}
 	var found sallyport.CacheEntry
 	var refused []sallyport.CacheEntry
 	err = e.view(ctx, func(tx sallyport.Tx) error {
@@ -224,6 +229,16 @@ func (e *Engine) noteCache(ctx context.Context, l sallyport.LeaseRef, how sallyp
 	})
 }
 
+// maySave refuses a run that may save nothing, and records that.
+func (e *Engine) maySave(ctx context.Context, l sallyport.LeaseRef, in cacheJob, key, version string) error {
+	why := in.readOnly()
+	if why == "" {
+		return nil
+	}
+	return errors.Join(e.noteCache(ctx, l, sallyport.CacheReadOnly, sallyport.CacheEntry{Project: in.run.Project, Key: key, Version: version}),
+		sallyport.Errorf(sallyport.CodeDenied, "cache write denied: %s", why))
+}
+
 // PutCache saves an entry in the run's own scope.
 func (y yard) PutCache(ctx context.Context, l sallyport.LeaseRef, key, version string, content io.Reader) (sallyport.CacheEntry, error) {
 	e := y.e
@@ -238,9 +253,8 @@ func (y yard) PutCache(ctx context.Context, l sallyport.LeaseRef, key, version s
 	if err != nil {
 		return none, err
 	}
-	if why := in.readOnly(); why != "" {
-		return none, errors.Join(e.noteCache(ctx, l, sallyport.CacheReadOnly, sallyport.CacheEntry{Project: in.run.Project, Key: key, Version: version}),
-			sallyport.Errorf(sallyport.CodeDenied, "cache write denied: %s", why))
+	if err := e.maySave(ctx, l, in, key, version); err != nil {
+		return none, err
 	}
 	if err := e.view(ctx, func(tx sallyport.Tx) error {
 		_, _, err := in.search(tx, sallyport.CacheQuery{Key: key, Version: version, Saving: true})

@@ -315,6 +315,9 @@ func TestReadOnlyCache(t *testing.T) {
 	h := newCaching(t)
 	for _, o := range []cacheRun{stranger, target, unknownRun} {
 		l := h.lend(o)
+		if _, err := h.y.FindCache(h.runner, l.Ref, sallyport.CacheQuery{Key: "k", Version: version, Saving: true}); sallyport.ErrorCode(err) != sallyport.CodeDenied {
+			t.Errorf("%v may save, it was told: %v", o, err)
+		}
 		for range 2 {
 			read := &touched{strings.NewReader("x"), false}
 			_, err := h.y.PutCache(h.runner, l.Ref, "k", version, read)

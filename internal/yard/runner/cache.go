@@ -220,7 +220,7 @@ func (s *step) saveCache(ctx context.Context, r cacheRequest) error {
 		s.out.print(sallyport.LogOutput, taken)
 		return nil
 	case sallyport.ErrorCode(err) != sallyport.CodeNotFound:
-		return err
+		return s.unsaved(err)
 	}
 	names, err := s.listCache(ctx, r.paths)
 	if err != nil {

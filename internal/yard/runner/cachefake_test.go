@@ -26,6 +26,9 @@ func (y *fakeYard) FindCache(_ context.Context, _ sallyport.LeaseRef, q sallypor
 	if err := q.Check(); err != nil {
 		return sallyport.CacheEntry{}, err
 	}
+	if q.Saving && y.caches.readOnly {
+		return sallyport.CacheEntry{}, sallyport.Errorf(sallyport.CodeDenied, "cache write denied: as the test says")
+	}
 	newest := func(match func(key string) bool) (sallyport.CacheEntry, bool) {
 		for i := len(y.caches.entries) - 1; i >= 0; i-- {
 			if c := y.caches.entries[i]; c.Version == q.Version && match(c.Key) {

@@ -47,7 +47,8 @@ func (j *job) serve(spec *sallyport.RoomSpec) error {
 	var err error
 	s.toolkit, err = toolkit.New(toolkit.Config{
 		Yard: j.runner.cfg.Yard, Lease: j.lease, Dir: filepath.Join(dir, "uploads"), Log: j.slog, Clock: j.runner.cfg.Clock, Lost: j.poke,
-		Mask: func(secret string) { _ = j.mask.Add(secret) }, // long enough, and within the set's bound or shown to the job alone
+		Secret: j.mask.Contains,
+		Mask:   func(secret string) { _ = j.mask.Add(secret) }, // long enough, and within the set's bound or shown to the job alone
 	})
 	if err != nil {
 		return err

@@ -32,6 +32,8 @@ type Config struct {
 	Dir string
 	// Mask, when set, is told of every secret that the server hands out.
 	Mask func(secret string)
+	// Secret, when set, tells whether a text holds a secret of the job.
+	Secret func(text string) bool
 	// Lost, when set, is called when a call was refused as it is when the lease is lost.
 	Lost  func()
 	Log   *slog.Logger
@@ -46,6 +48,7 @@ type Service struct {
 	uploads *uploads
 
 	artifacts *artifacts
+	caches    *caches
 
 	// token is what ACTIONS_RUNTIME_TOKEN holds. It has the form of a JWT, for the
 	// toolkits read the ids of run and job in it, but it is random and proves nothing
@@ -65,6 +68,9 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Mask == nil {
 		cfg.Mask = func(string) {}
 	}
+	if cfg.Secret == nil {
+		cfg.Secret = func(string) bool { return false }
+	}
 	if cfg.Lost == nil {
 		cfg.Lost = func() {}
 	}
@@ -77,6 +83,7 @@ func New(cfg Config) (*Service, error) {
 	s.mux.HandleFunc("PUT /blobs/uploads/{id}", s.putBlob)
 	s.serveArtifacts()
 	s.serveIDTokens()
+	s.serveCaches()
 	s.server = &http.Server{
 		Handler:           s.mux,
 		ReadHeaderTimeout: time.Minute, // a job that stalls holds one connection of its own few
