@@ -39,6 +39,7 @@ type commands struct {
 	Demo demoCmd `cmd:"" help:"Show the main job from push to proof on a sample project."`
 
 	Run     runCmd     `cmd:"" help:"Run a repository's workflows here, in the same sandbox, without a server."`
+	Expr    exprCmd    `cmd:"" help:"Evaluate expressions of workflows as GitHub does."`
 	Lint    lintCmd    `cmd:"" help:"Look for what is dangerous or mistaken in workflows and actions."`
 	Login   loginCmd   `cmd:"" help:"Print a one-time link to log in to the pages."`
 	Project projectCmd `cmd:"" help:"Create and list projects."`
@@ -102,7 +103,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "sallyport:", err)
 		return exitFailed
 	}
-	return parseAndRun(parser, args, &env{ctx: ctx, stdout: stdout, stderr: stderr, color: colorful(stderr), model: parser.Model})
+	return parseAndRun(parser, exprArgs(args), &env{ctx: ctx, stdout: stdout, stderr: stderr, color: colorful(stderr), model: parser.Model})
 }
 
 // helpOf is the help of a flag with its default, which a placeholder would hide.

@@ -460,3 +460,20 @@ func (s *Scope) Number(t sallyport.Template, def float64) (float64, error) {
 	}
 	return v.num, nil
 }
+
+// StatusByContexts returns what the status functions answer when nothing but
+// the contexts is known: by job.status, as in a step; else by the results of
+// needs, as in the if of a job; else success.
+func (s *Scope) StatusByContexts() Status {
+	if v, ok := s.Get("job").Get("status"); ok {
+		return Status{Success: equal(v, String("success")), Failure: equal(v, String("failure")), Cancelled: equal(v, String("cancelled"))}
+	}
+	st := Status{Success: true}
+	for _, need := range s.Get("needs").Entries() {
+		v, _ := need.Value.Get("result")
+		st.Success = st.Success && equal(v, String("success"))
+		st.Failure = st.Failure || equal(v, String("failure"))
+		st.Cancelled = st.Cancelled || equal(v, String("cancelled"))
+	}
+	return st
+}

@@ -251,15 +251,15 @@ func selected(globs []glob, name string) bool {
 
 // hashFiles is the hashFiles function: the SHA-256 of the SHA-256 of each file
 // that the patterns select in the workspace, "" when there is none.
-func (j *job) hashFiles(patterns []string) (string, error) {
-	f, err := j.layout.find(patterns, true)
+func (l *layout) hashFiles(patterns []string) (string, error) {
+	f, err := l.find(patterns, true)
 	if err != nil || len(f.files) == 0 {
 		return "", err
 	}
 	all := sha256.New()
 	left := int64(maxHashed)
 	for _, name := range f.files {
-		file, _, err := openRegular(j.layout.workRoot, name)
+		file, _, err := openRegular(l.workRoot, name)
 		if err != nil {
 			return "", fmt.Errorf("hash %.200q: %w", name, err)
 		}
@@ -275,4 +275,16 @@ func (j *job) hashFiles(patterns []string) (string, error) {
 		all.Write(one.Sum(nil))
 	}
 	return hex.EncodeToString(all.Sum(nil)), nil
+}
+
+// HashFiles is the hashFiles function for a workspace that is a directory of
+// this host.
+func HashFiles(dir string, patterns []string) (string, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", fmt.Errorf("open the workspace: %w", err)
+	}
+	defer root.Close()
+	l := &layout{workRoot: root, home: roomHome, work: roomHome + "/work"} // no repository: the work directory is the workspace
+	return l.hashFiles(patterns)
 }

@@ -341,7 +341,7 @@ func (j *job) newFrame() (*frame, error) {
 	}
 	scope.Set("secrets", workflow.Object(secrets...))
 	scope.Set("steps", workflow.Object())
-	scope.SetHashFiles(j.hashFiles)
+	scope.SetHashFiles(j.layout.hashFiles)
 
 	f := &frame{scope: scope, lane: &j.main, names: map[string]int{}}
 	j.main.root = f
