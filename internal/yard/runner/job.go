@@ -294,7 +294,7 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 		Binds: j.layout.binds(), Limits: j.runner.cfg.Limits,
 	}
 	if j.needsServices() {
-		if err := j.serve(&spec); err != nil {
+		if err := j.serve(ctx, &spec); err != nil {
 			return nil, err
 		}
 	}
