@@ -171,6 +171,8 @@ type Annotation struct {
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`
 	Col     int    `json:"col,omitempty"`
+	EndLine int    `json:"end_line,omitempty"`
+	EndCol  int    `json:"end_col,omitempty"`
 }
 
 // LogLine is one line of a job's log. On disk and on the wire a log is a

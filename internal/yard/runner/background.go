@@ -100,7 +100,7 @@ func (j *job) start(ctx context.Context, e *entry) error {
 	s := &step{job: j, frame: side.root, plan: e.plan, top: e.top, number: e.number, key: e.key}
 	t := &task{entry: e, step: s, hard: hard, done: make(chan struct{})}
 	j.crew.tasks = append(j.crew.tasks, t)
-	s.out = newOutput(j.log, s.number, s.command)
+	s.out = newOutput(s)
 	run, survives, err := s.prepare()
 	if err == nil && !run {
 		defer hard(nil)
@@ -238,14 +238,14 @@ func waitFor(ctx context.Context, s *step) error {
 // failed.
 func (s *step) join(ctx context.Context, tasks []*task, all bool) error {
 	if len(tasks) == 0 {
-		s.out.print(sallyport.LogOutput, "No background step is left to wait for.")
+		s.out.print(sallyport.LogSystem, "No background step is left to wait for.")
 		return nil
 	}
 	what := "Waiting for"
 	if all {
 		what = "Waiting for all background steps:"
 	}
-	s.out.print(sallyport.LogOutput, what+" "+s.job.names(tasks)+".")
+	s.out.print(sallyport.LogSystem, what+" "+s.job.names(tasks)+".")
 	var failed []*task
 	cancelled := false
 	for _, t := range tasks {
@@ -258,7 +258,7 @@ func (s *step) join(ctx context.Context, tasks []*task, all bool) error {
 			return err
 		}
 		t.judged = true
-		s.out.print(sallyport.LogOutput, fmt.Sprintf("%s: %s.", s.job.names([]*task{t}), t.end.outcome))
+		s.out.print(sallyport.LogSystem, fmt.Sprintf("%s: %s.", s.job.names([]*task{t}), t.end.outcome))
 		switch {
 		case t.end.conclusion == sallyport.Failure:
 			failed = append(failed, t)
@@ -283,7 +283,7 @@ func stopOne(ctx context.Context, s *step) error {
 	if err != nil {
 		return err
 	}
-	s.out.print(sallyport.LogOutput, "Cancelling "+j.names([]*task{t})+".")
+	s.out.print(sallyport.LogSystem, "Cancelling "+j.names([]*task{t})+".")
 	t.stopped = true
 	lane := t.step.frame.lane
 	j.mu.Lock()
@@ -302,7 +302,7 @@ func stopOne(ctx context.Context, s *step) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	s.out.print(sallyport.LogOutput, fmt.Sprintf("%s: %s.", j.names([]*task{t}), t.end.outcome))
+	s.out.print(sallyport.LogSystem, fmt.Sprintf("%s: %s.", j.names([]*task{t}), t.end.outcome))
 	return j.settle(t)
 }
 
@@ -341,6 +341,9 @@ func (j *job) names(tasks []*task) string {
 	names := make([]string, len(tasks))
 	for i, t := range tasks {
 		names[i] = t.entry.top.report.Name
+		if r := []rune(names[i]); len(r) > 60 {
+			names[i] = string(r[:60]) + "…"
+		}
 	}
 	return strings.Join(names, ", ")
 }

@@ -1,14 +1,12 @@
 package runner
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	sallyport "github.com/sallyport-ci/sallyport"
-	"go.yaml.in/yaml/v3"
 )
 
 // until is a shell command that returns when the file is there.
@@ -35,14 +33,14 @@ func TestBackgroundSteps(t *testing.T) {
 - run: echo "before [${{ steps.bg.outputs.x }}${{ steps.bg.outcome }}$V]"; touch go
 - wait: bg
 - run: echo "after ${{ steps.bg.outputs.x }} ${{ steps.bg.outcome }} ${{ env.V }}$V"; tool
-`, want: sallyport.Success, outcomes: "success success success success", text: "before []\nWaiting for Run until [ -e go ]; do sleep 0.01; done.\nRun until [ -e go ]; do sleep 0.01; done: success.\nafter 1 success 22\ntool\n"},
+`, want: sallyport.Success, outcomes: "success success success success", text: "before []\nafter 1 success 22\ntool\n"},
 		{name: "what it changed is not seen before the wait", yaml: `
 - { id: bg, name: bg, background: true, run: 'echo V=new >> $GITHUB_ENV; touch done' }
 - run: '` + until("done") + `; sleep 0.1'
 - run: echo "[$V]"
 - wait-all:
 - run: echo "[$V]"
-`, want: sallyport.Success, has: []string{"3 |[]", "5 |[new]", "4 |Waiting for all background steps: bg."}},
+`, want: sallyport.Success, has: []string{"3 |[]", "5 |[new]", "4 system|Waiting for all background steps: bg."}},
 		{name: "a failure is the wait's", yaml: `
 - { id: bg, name: the server, background: true, run: 'touch done; exit 3' }
 - run: '` + until("done") + `; sleep 0.1; echo goes on ${{ job.status }}'
@@ -63,7 +61,7 @@ func TestBackgroundSteps(t *testing.T) {
 		{name: "the end of the job waits", yaml: `
 - { id: bg, name: late, background: true, run: '` + until("go") + `; echo x=1 >> $GITHUB_OUTPUT; echo late' }
 - run: touch go
-`, want: sallyport.Success, outcomes: "success success success", has: []string{"1 |late", "3 |Waiting for all background steps: late."}, outputs: map[string]string{"x": "1"}},
+`, want: sallyport.Success, outcomes: "success success success", has: []string{"1 |late", "3 system|Waiting for all background steps: late."}, outputs: map[string]string{"x": "1"}},
 		{name: "a failure at the end of the job", yaml: `
 - { background: true, run: exit 1 }
 - run: 'true'
@@ -92,7 +90,7 @@ func TestBackgroundSteps(t *testing.T) {
   - { id: p1, name: p1, run: 'touch one; ` + until("two") + `; echo x=1 >> $GITHUB_OUTPUT' }
   - { id: p2, name: p2, run: 'touch two; ` + until("one") + `; echo x=2 >> $GITHUB_OUTPUT' }
 - run: echo ${{ steps.p1.outputs.x }}${{ steps.p2.outputs.x }}
-`, want: sallyport.Success, outcomes: "success success success success", has: []string{"4 |12", "3 |Waiting for p1, p2."}},
+`, want: sallyport.Success, outcomes: "success success success success", has: []string{"4 |12", "3 system|Waiting for p1, p2."}},
 		{name: "parallel fails when one does, after all have ended", yaml: `
 - parallel:
   - { name: bad, run: touch one; exit 1 }
@@ -110,7 +108,7 @@ func TestBackgroundSteps(t *testing.T) {
 - run: '` + until("up") + `'
 - cancel: bg
 - run: echo "${{ steps.bg.outcome }} ${{ steps.bg.conclusion }} ${{ job.status }}"
-`, want: sallyport.Success, outcomes: "cancelled success success success", has: []string{"3 |Cancelling server.", "4 |cancelled cancelled success"}},
+`, want: sallyport.Success, outcomes: "cancelled success success success", has: []string{"3 system|Cancelling server.", "4 |cancelled cancelled success"}},
 		{name: "cancel what has failed", yaml: `
 - { id: bg, background: true, name: bg, run: 'touch done; exit 1' }
 - run: '` + until("done") + `; sleep 0.2'
@@ -129,13 +127,12 @@ func TestBackgroundSteps(t *testing.T) {
 - wait: bg
 - wait-all:
 - run: echo end
-`, want: sallyport.Success, outcomes: "cancelled success success success success", has: []string{"4 |No background step is left to wait for."}},
+`, want: sallyport.Success, outcomes: "cancelled success success success success", has: []string{"4 system|No background step is left to wait for."}},
 		{name: "cancel always runs", yaml: `
 - { id: bg, background: true, run: sleep 1000 }
 - run: exit 1
 - cancel: bg
 `, want: sallyport.Failure, outcomes: "cancelled failure success"},
-		{name: "an unknown id", yaml: "- wait: nobody\n", want: sallyport.Failure, has: []string{`No background step before this one has the id "nobody"`}},
 		{name: "timeout", yaml: `
 - { id: bg, background: true, timeout-minutes: 0.003, run: sleep 1000 }
 - wait: bg
@@ -164,12 +161,8 @@ runs:
     - { run: "echo never", shell: bash }
     - { if: always(), run: "echo cleanup ${{ job.status }}", shell: bash }
 `}}
-			concurrent(t, &tr)
 			if c.outputs != nil {
-				tr.plan = append(tr.plan, func(p *sallyport.Plan) {
-					p.Jobs[0].Outputs = sallyport.Tree{Kind: sallyport.TreeMap, Pairs: []sallyport.TreePair{{
-						Key: sallyport.Template{Text: "x"}, Value: sallyport.Tree{Kind: sallyport.TreeString, Text: "${{ steps.bg.outputs.x }}"}}}}
-				})
+				tr.yaml = strings.Replace(tr.yaml, "    steps:", "    outputs: { x: '${{ steps.bg.outputs.x }}' }\n    steps:", 1)
 			}
 			e := tr.try(t)
 			if e.Conclusion != c.want {
@@ -202,94 +195,6 @@ runs:
 			}
 		})
 	}
-}
-
-// concurrent takes the keys of concurrent steps out of the workflow and puts what they mean into the
-// plan.
-func concurrent(t *testing.T, tr *trial) {
-	var doc struct {
-		On   string
-		Jobs struct {
-			Test struct {
-				RunsOn string           `yaml:"runs-on"`
-				Steps  []map[string]any `yaml:"steps"`
-			}
-		}
-	}
-	if err := yaml.Unmarshal([]byte(tr.yaml), &doc); err != nil {
-		t.Fatal(err)
-	}
-	var plain []map[string]any
-	take := func(m map[string]any) func(*sallyport.PlanStep) {
-		var s sallyport.PlanStep
-		control := false
-		for key, v := range m {
-			switch key {
-			case "background":
-				s.Background = true
-			case "wait":
-				control = true
-				if list, ok := v.([]any); ok {
-					for _, x := range list {
-						s.Wait = append(s.Wait, fmt.Sprint(x))
-					}
-				} else {
-					s.Wait = []string{fmt.Sprint(v)}
-				}
-			case "wait-all":
-				control, s.WaitAll = true, true
-			case "cancel":
-				control, s.Cancel = true, fmt.Sprint(v)
-			default:
-				continue
-			}
-			delete(m, key)
-		}
-		if control {
-			m["run"] = "x"
-		}
-		plain = append(plain, m)
-		return func(p *sallyport.PlanStep) {
-			p.Background, p.Wait, p.WaitAll, p.Cancel = s.Background, s.Wait, s.WaitAll, s.Cancel
-			if control {
-				p.Run = sallyport.Template{}
-			}
-		}
-	}
-	var edits []func(steps []sallyport.PlanStep) (sallyport.PlanStep, []sallyport.PlanStep)
-	for _, m := range doc.Jobs.Test.Steps {
-		group, ok := m["parallel"].([]any)
-		if !ok {
-			edit := take(m)
-			edits = append(edits, func(steps []sallyport.PlanStep) (sallyport.PlanStep, []sallyport.PlanStep) {
-				edit(&steps[0])
-				return steps[0], steps[1:]
-			})
-			continue
-		}
-		for _, x := range group {
-			take(x.(map[string]any))
-		}
-		edits = append(edits, func(steps []sallyport.PlanStep) (sallyport.PlanStep, []sallyport.PlanStep) {
-			return sallyport.PlanStep{Parallel: steps[:len(group)]}, steps[len(group):]
-		})
-	}
-	doc.Jobs.Test.Steps = plain
-	b, err := yaml.Marshal(map[string]any{"on": "push", "jobs": map[string]any{"test": map[string]any{"runs-on": "x", "steps": plain}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr.yaml = string(b)
-	tr.plan = append(tr.plan, func(p *sallyport.Plan) {
-		var out []sallyport.PlanStep
-		rest := p.Jobs[0].Steps
-		for _, edit := range edits {
-			var s sallyport.PlanStep
-			s, rest = edit(rest)
-			out = append(out, s)
-		}
-		p.Jobs[0].Steps = out
-	})
 }
 
 // TestCancelBackground cancels a job whose steps run beside each other.
@@ -336,7 +241,6 @@ func TestCancelBackground(t *testing.T) {
 						_ = os.WriteFile(filepath.Join(w, "go"), nil, 0o644)
 					}
 				}}
-			concurrent(t, &tr)
 			e := tr.try(t)
 			if e.Conclusion != sallyport.Cancelled || e.Cause != c.cause {
 				t.Errorf("conclusion %s, %q, want %q", e.Conclusion, e.Cause, c.cause)

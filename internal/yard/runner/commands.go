@@ -102,8 +102,10 @@ func (s *step) command(c workflow.Command) bool {
 		s.refuse("the set-env command is disabled, since any output could set variables with it", "write name=value to $GITHUB_ENV")
 	case "add-path":
 		s.refuse("the add-path command is disabled, since any output could change PATH with it", "write the directory to $GITHUB_PATH")
-	case "add-matcher", "remove-matcher":
-		s.out.print(sallyport.LogDebug, "Problem matchers have no effect on this runner.")
+	case "add-matcher":
+		s.addMatcherFile(c.Value)
+	case "remove-matcher":
+		s.removeMatcher(c)
 	default:
 		return false
 	}
@@ -120,17 +122,38 @@ func (s *step) refuse(message, hint string) {
 // annotate logs a message and attaches it to the step.
 func (s *step) annotate(kind sallyport.LogKind, c workflow.Command) {
 	s.out.print(kind, c.Value)
-	j := s.job
-	number := func(name string) int {
-		n, err := strconv.Atoi(c.Prop(name))
-		if err != nil || n < 0 {
-			return 0
-		}
-		return n
+	file := c.Prop("file")
+	if rest, ok := strings.CutPrefix(file, s.job.layout.workspace()+"/"); ok {
+		file = rest
 	}
-	a := sallyport.Annotation{
-		Level: string(kind), Message: j.plainLines(c.Value, maxMessage), Title: j.plainText(c.Prop("title"), maxName),
-		File: j.plainText(c.Prop("file"), 1024), Line: number("line"), Col: number("col"),
+	s.attach(sallyport.Annotation{
+		Level: string(kind), Message: c.Value, Title: c.Prop("title"), File: file,
+		Line: position(c.Prop("line")), Col: position(c.Prop("col")), EndLine: position(c.Prop("endLine")), EndCol: position(c.Prop("endColumn")),
+	})
+}
+
+// position reads a line or column; 0 when there is none.
+func position(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// attach adds an annotation of foreign origin to the step's report. Ends that do not fit their
+// beginnings are left out.
+func (s *step) attach(a sallyport.Annotation) {
+	j := s.job
+	a.Message, a.Title, a.File = j.plainLines(a.Message, maxMessage), j.plainText(a.Title, maxName), j.plainText(a.File, 1024)
+	if a.Line == 0 || a.EndLine < a.Line {
+		a.EndLine = 0
+	}
+	if a.EndLine > a.Line {
+		a.Col, a.EndCol = 0, 0 // columns are those of one line
+	}
+	if a.Col == 0 || a.EndCol < a.Col {
+		a.EndCol = 0
 	}
 	j.update(func() {
 		r := &s.top.report

@@ -300,8 +300,7 @@ type trial struct {
 	box      *hostSandbox
 	config   func(*Config)
 	commit   string
-	during   func(y *fakeYard)       // runs beside the job
-	plan     []func(*sallyport.Plan) // change what was compiled
+	during   func(y *fakeYard) // runs beside the job
 }
 
 // ended is how a trial ended.
@@ -432,9 +431,6 @@ func (tr *trial) lease(t testing.TB) *sallyport.Lease {
 		contexts[k] = json.RawMessage(v)
 	}
 	plan := compile(t, tr, contexts)
-	for _, change := range tr.plan {
-		change(plan)
-	}
 	commit := tr.commit
 	if commit == "" {
 		commit = strings.Repeat("a", 40)

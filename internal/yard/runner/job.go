@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sallyport "github.com/sallyport-ci/sallyport"
@@ -56,6 +57,8 @@ type job struct {
 	leaves    map[*leaf]struct{} // what runs at the moment
 	grace     *time.Timer
 	summaries int // bytes
+
+	matchers atomic.Pointer[[]*matcher] // of problems; changed with mu held
 
 	fetch   sync.Mutex // held while the repository is fetched
 	sources map[int]string
@@ -294,7 +297,7 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 		Binds: j.layout.binds(), Limits: j.runner.cfg.Limits,
 	}
 	if j.needsServices() {
-		if err := j.serve(ctx, &spec); err != nil {
+		if err := j.serve(&spec); err != nil {
 			return nil, err
 		}
 	}

@@ -149,6 +149,43 @@ func (l *layout) inWork(room string) (string, bool) {
 	return rel, true
 }
 
+// readRoom reads a regular file by its path in the room, of what the job works on or
+// what it was given.
+func (l *layout) readRoom(room string, limit int64) ([]byte, error) {
+	if rel, ok := l.inWork(room); ok {
+		return readRegular(l.workRoot, rel, limit)
+	}
+	rel, ok := strings.CutPrefix(path.Clean(room), l.given+"/")
+	if !ok {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "it is neither beneath %s nor beneath %s", l.work, l.given)
+	}
+	root, err := os.OpenRoot(filepath.Join(l.dir, "given"))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return readRegular(root, rel, limit)
+}
+
+// inRepository returns the path relative to the workspace of a file that a tool named,
+// relative to the file at fromPath if there is one; "" when it is not there.
+func (l *layout) inRepository(file, fromPath string) string {
+	if file == "" {
+		return ""
+	}
+	if fromPath != "" && !path.IsAbs(file) {
+		file = path.Join(path.Dir(fromPath), file)
+	}
+	rel, ok := strings.CutPrefix(l.inWorkspace(file), l.workspace()+"/")
+	if !ok {
+		return ""
+	}
+	if info, err := l.workRoot.Stat(path.Join(l.repo, l.repo, rel)); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return rel
+}
+
 // remove deletes the job's directories.
 func (l *layout) remove() error {
 	for _, r := range l.roots {

@@ -131,7 +131,7 @@ func outputLines(t testing.TB, in string, size int, secrets ...string) []string 
 	t.Helper()
 	log := memoryLog(secrets...)
 	var o *output
-	o = newOutput(log, 1, func(c workflow.Command) bool {
+	o = newPlainOutput(log, 1, func(c workflow.Command) bool {
 		if c.Name == "take" {
 			o.print(sallyport.LogOutput, "[take]")
 			return true
@@ -156,7 +156,7 @@ func outputLines(t testing.TB, in string, size int, secrets ...string) []string 
 func TestEndlessLine(t *testing.T) {
 	t.Parallel()
 	log := memoryLog("s3cr3t-value")
-	o := newOutput(log, 1, func(workflow.Command) bool { return false })
+	o := newPlainOutput(log, 1, func(workflow.Command) bool { return false })
 	chunk := bytes.Repeat([]byte("x€ s3cr3t-value "), 4096)
 	lines, masked, most := 0, 0, 0
 	for range 512 {
@@ -315,7 +315,7 @@ func FuzzOutput(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, size uint8) {
 		run := func(n int) []byte {
 			log := memoryLog("s3cr3t-value")
-			o := newOutput(log, 1, func(c workflow.Command) bool { return c.Name == "group" })
+			o := newPlainOutput(log, 1, func(c workflow.Command) bool { return c.Name == "group" })
 			for rest := in; len(rest) > 0; {
 				k := min(n, len(rest))
 				_, _ = o.Write(rest[:k])
@@ -360,7 +360,7 @@ func BenchmarkOutput(b *testing.B) {
 	log := memoryLog(secrets...)
 	line := "2026-01-02T15:04:05.0000000Z [info] compiling package 17 of example.com/project/internal/part in 12ms\n"
 	text := []byte(strings.Repeat(line, 32<<10/len(line)))
-	o := newOutput(log, 1, func(workflow.Command) bool { return false })
+	o := newPlainOutput(log, 1, func(workflow.Command) bool { return false })
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
 		_, _ = o.Write(text)

@@ -127,7 +127,7 @@ func TestToolkitsInRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`"level":"notice","message":"a notice","title":"Title, here","file":"src/a.js","line":3`, `"col":2`,
+		`"level":"notice","message":"a notice","title":"Title, here","file":"src/a.js","line":3,"end_line":4`,
 		`"level":"warning","message":"a warning\nof two lines"`, `"level":"error","message":"Error: an error","file":"b.js"`,
 	} {
 		if !strings.Contains(string(annotations), want) {

@@ -22,6 +22,8 @@ const (
 // together end a line.
 type output struct {
 	command func(workflow.Command) bool // reports whether the line was a command
+	watched func() bool                 // whether lines may be problems; nil: never
+	problem func(line string) func()    // what to do about a line that is a problem, nil when it is none
 
 	mu      sync.Mutex
 	mask    *redact.Writer
@@ -33,8 +35,16 @@ type output struct {
 	closed  bool
 }
 
-func newOutput(log *jobLog, step int, command func(workflow.Command) bool) *output {
-	o := &output{command: command, sink: lineSink{log: log, step: step}}
+// newOutput returns the output of a step.
+func newOutput(s *step) *output {
+	o := newPlainOutput(s.job.log, s.number, s.command)
+	o.watched, o.problem = s.job.watching, s.find
+	return o
+}
+
+// newPlainOutput returns an output in which nobody looks for problems.
+func newPlainOutput(log *jobLog, step int, command func(workflow.Command) bool) *output {
+	o := &output{command: command, watched: func() bool { return false }, sink: lineSink{log: log, step: step}}
 	o.mask = log.mask.NewWriter(&o.sink)
 	return o
 }
@@ -49,9 +59,13 @@ func (o *output) Write(p []byte) (int, error) {
 	}
 	total := len(p)
 	for rest := o.unix(p); len(rest) > 0; {
+		watched := o.watched()
 		if o.begun {
 			// Everything up to the next line that may be a command goes on at once.
 			n := plainEnd(rest)
+			if i := bytes.IndexByte(rest, '\n'); watched && i >= 0 {
+				n = i + 1
+			}
 			_, _ = o.mask.Write(rest[:n])
 			o.begun = rest[n-1] != '\n'
 			rest = rest[n:]
@@ -62,7 +76,7 @@ func (o *output) Write(p []byte) (int, error) {
 		if i >= 0 {
 			end = i
 		}
-		if len(o.held) == 0 && i >= 0 && !mayBeCommand(rest[:end]) {
+		if len(o.held) == 0 && i >= 0 && !watched && !mayBeCommand(rest[:end]) {
 			o.begun = true
 			continue
 		}
@@ -72,7 +86,7 @@ func (o *output) Write(p []byte) (int, error) {
 		case i >= 0:
 			rest = rest[1:]
 			o.endHeld()
-		case !mayBeCommand(o.held) || len(o.held) > maxCommand:
+		case !mayBeCommand(o.held) && (!watched || len(o.held) > maxMatched) || len(o.held) > maxCommand:
 			_, _ = o.mask.Write(o.held)
 			o.held, o.begun = nil, true
 		}
@@ -93,7 +107,24 @@ func (o *output) endHeld() {
 			}
 		}
 	}
+	if o.annotated(line) {
+		return
+	}
 	_, _ = o.mask.Write(append(line, '\n'))
+}
+
+// annotated reports whether a line was a problem, and has become an annotation.
+func (o *output) annotated(line []byte) bool {
+	if !o.watched() {
+		return false
+	}
+	annotate := o.problem(string(line))
+	if annotate == nil {
+		return false
+	}
+	o.flush() // what stands before it
+	annotate()
+	return true
 }
 
 // plainEnd returns the end of the first line of p and of all that follow it
@@ -175,7 +206,7 @@ func (o *output) close() {
 		return
 	}
 	if len(o.held) > 0 {
-		if cmd, ok := workflow.ParseCommand(string(o.held)); !ok || !o.command(cmd) {
+		if cmd, ok := workflow.ParseCommand(string(o.held)); (!ok || !o.command(cmd)) && !o.annotated(o.held) {
 			_, _ = o.mask.Write(o.held)
 		}
 		o.held = nil

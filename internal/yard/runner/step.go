@@ -43,6 +43,7 @@ type step struct {
 	tainted bool // what it makes may be derived from untrusted values
 
 	commands commandState
+	running  *running // problem matchers
 
 	cleanup bool // it was found to run after a cancel step had ended its lane
 
@@ -145,7 +146,7 @@ func (j *job) completed(top *topStep, end stepEnd) {
 // runStep decides whether a step runs, and runs it. The error is not nil when the
 // job cannot go on at all.
 func (j *job) runStep(ctx context.Context, s *step) (stepEnd, error) {
-	s.out = newOutput(j.log, s.number, s.command)
+	s.out = newOutput(s)
 	defer s.out.close()
 	run, survives, err := s.prepare()
 	return s.finish(ctx, run, survives, err)
