@@ -28,9 +28,8 @@ type compiler struct {
 	plan  *sallyport.Plan
 	diags diagnostics
 	open  []string         // actions being resolved, outermost first
-	calls map[string]*File // reusable workflows, by path or reference; nil: they cannot be used
+	calls map[string]*File // reusable workflows by path; nil: they cannot be used
 	jobs  int              // of the plan, those of called workflows included
-	check *checker         // nil: a plan is made
 }
 
 // Compile makes the plan of a workflow for an event. The plan is nil when any
@@ -66,7 +65,7 @@ func Compile(in CompileInput) (*sallyport.Plan, []sallyport.Diagnostic) {
 	if in.Event.Name == "workflow_dispatch" {
 		c.plan.Inputs, _ = inputs.MarshalJSON()
 	}
-	c.plan.Jobs = c.unit(&unit{file: f, at: metafile{file: f.Path}, scope: scope, known: isInputs, grant: f.Permissions, open: []string{f.Path}})
+	c.plan.Jobs = c.unit(&unit{file: f, scope: scope, known: isInputs, grant: f.Permissions, open: []string{f.Path}})
 	c.plan.Warnings = slices.Clone(f.warnings)
 	for _, d := range c.diags.list {
 		if d.Severity != severityError {
@@ -87,7 +86,6 @@ func (c *compiler) report(pos sallyport.Pos, format string, args ...any) {
 // starts, or one that a job calls.
 type unit struct {
 	file  *File
-	at    metafile
 	scope *Scope                // what is known of its contexts now
 	known func(ctx string) bool // which contexts these are
 	// grant is what its jobs have without permissions of their own. nil: nobody said.
@@ -102,7 +100,7 @@ func nothing(string) bool       { return false }
 
 func (c *compiler) reporter(u *unit, severity string) reporter {
 	return func(pos sallyport.Pos, format string, args ...any) {
-		c.diags.add(u.at.file, severity, pos, format, args...)
+		c.diags.add(u.file.Path, severity, pos, format, args...)
 	}
 }
 
@@ -134,20 +132,14 @@ func (c *compiler) job(u *unit, j *Job, needs []*Job) sallyport.PlanJob {
 	switch {
 	case !j.Uses.IsZero():
 		p.Call = c.call(u, j)
-	case c.check != nil: // the language knows more than the runner does
 	case !p.Container.IsZero() && p.Container.Kind != sallyport.TreeNull:
 		report(p.Container.Pos, "job %s runs in a container; job containers are not supported yet: remove the key, and install what the job needs on the host, under /usr or /opt", quote(j.Key))
 	case !p.Services.IsZero() && p.Services.Kind != sallyport.TreeNull:
 		report(p.Services.Pos, "job %s has services; service containers are not supported yet: start the service in a step", quote(j.Key))
 	}
 	c.strategy(u, &p)
-	if c.check != nil {
-		c.check.steps(u.at.file, j.StepsAt, 1)
-		return p
-	}
-	p.Steps = make([]sallyport.PlanStep, len(j.StepsAt))
-	for i, s := range j.StepsAt {
-		p.Steps[i] = c.step(u.at, s, 1)
+	for _, s := range j.StepsAt {
+		c.step(metafile{file: u.file.Path}, s, 1)
 	}
 	return p
 }
@@ -155,7 +147,7 @@ func (c *compiler) job(u *unit, j *Job, needs []*Job) sallyport.PlanJob {
 // strategy expands a matrix that is known now.
 func (c *compiler) strategy(u *unit, p *sallyport.PlanJob) {
 	m := p.Strategy.Matrix
-	if m.IsZero() || c.check != nil && hasExpr(m) {
+	if m.IsZero() {
 		return
 	}
 	if !knownNow(m, u.known) {
@@ -187,12 +179,6 @@ func knownNow(t sallyport.Tree, known func(string) bool) bool {
 	}
 	return !slices.ContainsFunc(t.Items, func(i sallyport.Tree) bool { return !knownNow(i, known) }) &&
 		!slices.ContainsFunc(t.Pairs, func(p sallyport.TreePair) bool { return !text(p.Key.Text) || !knownNow(p.Value, known) })
-}
-
-// hasExpr reports whether there is any expression in a tree.
-func hasExpr(t sallyport.Tree) bool {
-	return isExpr(t.Text) || slices.ContainsFunc(t.Items, hasExpr) ||
-		slices.ContainsFunc(t.Pairs, func(p sallyport.TreePair) bool { return isExpr(p.Key.Text) || hasExpr(p.Value) })
 }
 
 // evalPos and evalMessage take an evaluation error apart for a diagnostic.
