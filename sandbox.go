@@ -62,7 +62,10 @@ type RoomSpec struct {
 	// Image, when set, is the directory of an unpacked image's root file system, which
 	// nobody changes; the room's root is a throw-away layer over it. Without it the
 	// room sees a part of the host.
-	Image  string
+	Image string
+	// Links are symlinks that a room of an image gets, by path: the names under which
+	// programs made for GitHub's containers look for things.
+	Links  map[string]string
 	Binds  []Bind
 	Limits Limits
 	// Hosts are further names of the room's loopback.

@@ -6,9 +6,14 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sallyport-ci/sallyport/internal/sallyporttest"
 )
 
 func TestMain(m *testing.M) {
+	if handled, code := sallyporttest.SandboxProbe(os.Args); handled { // as the service of a job
+		os.Exit(code)
+	}
 	testscript.Main(m, map[string]func(){"sallyport": sallyportMain})
 }
 

@@ -124,18 +124,12 @@ func (c *compiler) unit(u *unit) []sallyport.PlanJob {
 // job returns one job as the plan has it.
 func (c *compiler) job(u *unit, j *Job, needs []*Job) sallyport.PlanJob {
 	p := j.PlanJob
-	report := c.reporter(u, severityError)
 	p.Needs = nil
 	for _, need := range needs { // as the jobs spell themselves
 		p.Needs = append(p.Needs, need.Key)
 	}
-	switch {
-	case !j.Uses.IsZero():
+	if !j.Uses.IsZero() {
 		p.Call = c.call(u, j)
-	case !p.Container.IsZero() && p.Container.Kind != sallyport.TreeNull:
-		report(p.Container.Pos, "job %s runs in a container; job containers are not supported yet: remove the key, and install what the job needs on the host, under /usr or /opt", quote(j.Key))
-	case !p.Services.IsZero() && p.Services.Kind != sallyport.TreeNull:
-		report(p.Services.Pos, "job %s has services; service containers are not supported yet: start the service in a step", quote(j.Key))
 	}
 	c.strategy(u, &p)
 	for _, s := range j.StepsAt {

@@ -168,8 +168,6 @@ func TestCompileErrors(t *testing.T) {
 		"built action":     {oneJob("    steps: [{ uses: ./a }]\n"), map[string]string{"a/action.yml": "runs: { using: docker, image: Dockerfile }"}, `w.yml:5:21: the action "./a" is built from a Dockerfile`},
 		"broken action":    {oneJob("    steps: [{ uses: ./a }]\n"), map[string]string{"a/action.yml": "runs: { using: composite, steps: [{ run: x }] }"}, "a/action.yml:1:35: a \"run\" step of a composite action needs a shell"},
 		"secret in action": {oneJob("    steps: [{ uses: ./a }]\n"), map[string]string{"a/action.yml": "runs: { using: composite, steps: [{ run: '${{ secrets.X }}', shell: sh }] }"}, `the context "secrets" is not available in runs.steps`},
-		"container":        {oneJob("    container: alpine\n" + step), nil, "job containers are not supported yet: remove the key, and install what the job needs on the host"},
-		"services":         {oneJob("    services: { db: { image: postgres } }\n" + step), nil, "service containers are not supported yet"},
 		"256 cells":        {oneJob("    strategy: { matrix: { a: [" + strings.Repeat("1,", 16) + "1], b: [" + strings.Repeat("1,", 16) + "1] } }\n" + step), nil, "more than 256 jobs"},
 		"10,000 cells":     {oneJob("    strategy: { matrix: { a: [" + strings.Repeat("1,", 200) + "1], b: [" + strings.Repeat("1,", 200) + "1] } }\n" + step), nil, "more than 10000 combinations"},
 		"unknown exclude":  {oneJob("    strategy: { matrix: { os: [1], exclude: [{ so: 1 }] } }\n" + step), nil, `matrix.exclude names "so", which is not in the matrix (did you mean "os"?)`},

@@ -346,9 +346,13 @@ func (j *job) source(ctx context.Context, depth int) (string, error) {
 func (s *step) tool(ctx context.Context, spec sallyport.ExecSpec, env ...sallyport.EnvVar) error {
 	spec.Dir, spec.Stdout, spec.Stderr = s.job.layout.work, s.out, s.out
 	spec.Env = append([]sallyport.EnvVar{
-		{Name: "HOME", Value: s.job.layout.home}, {Name: "PATH", Value: s.job.runner.cfg.Path}, {Name: "LANG", Value: "C.UTF-8"},
+		{Name: "HOME", Value: s.job.toolHome()}, {Name: "PATH", Value: s.job.runner.cfg.Path}, {Name: "LANG", Value: "C.UTF-8"},
 	}, env...)
-	result, err := s.job.room.Exec(ctx, spec)
+	room, err := s.job.toolRoom(ctx)
+	if err != nil {
+		return err
+	}
+	result, err := room.Exec(ctx, spec)
 	if err != nil {
 		return err
 	}

@@ -91,11 +91,7 @@ func (s *step) compositeFrame(a *sallyport.PlanAction, survives bool) (*frame, e
 		lane: outer.lane, scope: outer.scope.Clone(), composite: true, outer: s.env, depth: outer.depth + 1,
 		immune: survives, names: map[string]int{},
 	}
-	entries := make([]workflow.Entry, 0, len(inputs.names))
-	for _, name := range inputs.names {
-		entries = append(entries, workflow.Entry{Key: name, Value: stringValue(inputs.values[name])})
-	}
-	f.scope.Set("inputs", workflow.Object(entries...))
+	f.scope.Set("inputs", inputsContext(&inputs))
 	f.scope.Set("steps", workflow.Object())
 	f.scope.Set("secrets", workflow.Object()) // an action gets only what is passed to it
 	f.scope.Set("github", withEntries(outer.scope.Get("github"), j.actionEntries(a, dir)...))

@@ -37,6 +37,15 @@ func (v *variables) setAll(list []workflow.Var) {
 	}
 }
 
+// each returns the variables in the order in which they were set first.
+func (v *variables) each() []workflow.Var {
+	out := make([]workflow.Var, 0, len(v.names))
+	for _, name := range v.names {
+		out = append(out, v.values[name])
+	}
+	return out
+}
+
 func (v *variables) clone() variables {
 	return variables{names: slices.Clone(v.names), values: maps.Clone(v.values)}
 }
@@ -119,6 +128,9 @@ func (j *job) environ(f *frame, env *variables, files *commandFiles, action bool
 	all.set(workflow.Var{Name: "LANG", Value: "C.UTF-8"})
 	all.set(workflow.Var{Name: "CI", Value: "true"})
 	all.set(workflow.Var{Name: "PATH", Value: j.runner.cfg.Path})
+	if j.container != nil {
+		all.setAll(j.container.env.each())
+	}
 	for _, name := range env.names {
 		all.set(env.values[name])
 	}

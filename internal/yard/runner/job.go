@@ -27,16 +27,26 @@ var (
 // job is one lease while it is worked on. The fields above mu belong to the
 // goroutine that runs the job's own steps, or do not change once it has begun.
 type job struct {
-	runner   *Runner
-	lease    *sallyport.Lease
-	plan     *sallyport.PlanJob
-	layout   *layout
-	main     lane // of the job's own steps
-	list     []*entry
-	crew     crew                        // the background steps
-	pres     []*entry                    // what actions do before the first step
-	trees    map[sallyport.Digest]string // actions of other repositories, as directories in what is given
-	room     sallyport.Room
+	runner *Runner
+	lease  *sallyport.Lease
+	plan   *sallyport.PlanJob
+	layout *layout
+	main   lane // of the job's own steps
+	list   []*entry
+	crew   crew                        // the background steps
+	pres   []*entry                    // what actions do before the first step
+	trees  map[sallyport.Digest]string // actions of other repositories, as directories in what is given
+	room   sallyport.Room
+
+	container      *container // its image; nil on the host's view
+	sidecars       []*sidecar
+	sidecarContext workflow.Value
+	peers          []sallyport.Peer
+	hosts          []string
+	toolMu         sync.Mutex
+	tools          sallyport.Room // of the host's tools, beside a container
+	actionRooms    atomic.Int64
+
 	services *services // nil when the job has no use for them
 	mask     *redact.Set
 	log      *jobLog
@@ -158,11 +168,9 @@ func (j *job) work(life context.Context) (result sallyport.JobResult) {
 			j.slog.ErrorContext(life, "runner panicked", "panic", p, "stack", string(debug.Stack()))
 			result = j.failed("internal error in the runner; its log has the cause")
 		}
-		if j.room != nil {
-			// Not life: a job that was killed is destroyed all the same.
-			if err := j.room.Destroy(context.WithoutCancel(life)); err != nil {
-				j.slog.ErrorContext(life, "room was not destroyed", "err", err)
-			}
+		// Not life: a job that was killed is destroyed all the same.
+		if err := j.destroyRooms(context.WithoutCancel(life)); err != nil {
+			j.slog.ErrorContext(life, "room was not destroyed", "err", err)
 		}
 		j.endServices(life)
 	}()
@@ -269,10 +277,6 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the lease holds no plan for job %q", j.lease.Job.Key)
 	}
 	j.plan = j.lease.Plan.Job(j.lease.Job.PlanKey())
-	if !j.plan.Container.IsZero() || !j.plan.Services.IsZero() {
-		return nil, sallyport.Errorf(sallyport.CodeInvalid, "container and services are not available on this runner").
-			WithHint("remove them from the job %s", j.plan.Key)
-	}
 	j.list = listed(j.plan.Steps)
 	j.listPres()
 	for _, e := range j.list {
@@ -285,6 +289,11 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 	if j.layout, err = j.runner.layout(j.runner.cfg.WorkDir, j.lease.Project, volume); err != nil {
 		return nil, fmt.Errorf("make the job directory: %w", err)
 	}
+	if inside, err := j.inContainer(); err != nil {
+		return nil, err
+	} else if inside {
+		j.layout.forContainer()
+	}
 	if err := j.fetchActions(ctx); err != nil {
 		return nil, err
 	}
@@ -292,18 +301,8 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec := sallyport.RoomSpec{
-		ID: fmt.Sprintf("job-%s-%d", j.lease.Job.ID, j.lease.Job.Attempt), Hostname: "runner",
-		Binds: j.layout.binds(), Limits: j.runner.cfg.Limits,
-	}
-	if j.needsServices() {
-		if err := j.serve(&spec); err != nil {
-			return nil, err
-		}
-	}
-	j.room, err = j.runner.cfg.Sandbox.Prepare(ctx, spec)
-	if err != nil {
-		return nil, fmt.Errorf("prepare the room: %w", err)
+	if err := j.prepareRooms(ctx, f); err != nil {
+		return nil, err
 	}
 	isolation := j.room.Isolation()
 	j.update(func() { j.isolation = &isolation })
@@ -314,14 +313,23 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 	return f, nil
 }
 
-// newFrame makes the frame of the job's own steps.
-func (j *job) newFrame() (*frame, error) {
+// scope is what is known before the job starts.
+func (j *job) scope() (*workflow.Scope, error) {
 	scope, err := workflow.NewScope(j.lease.Contexts)
 	if err != nil {
 		return nil, err
 	}
 	for _, path := range j.lease.Tainted {
 		scope.Taint(path...)
+	}
+	return scope, nil
+}
+
+// newFrame makes the frame of the job's own steps.
+func (j *job) newFrame() (*frame, error) {
+	scope, err := j.scope()
+	if err != nil {
+		return nil, err
 	}
 	var event []byte = []byte("{}")
 	if v, ok := scope.Get("github").Get("event"); ok && v.Kind() == workflow.KindObject {

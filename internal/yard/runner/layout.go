@@ -21,8 +21,12 @@ const (
 	roomGiven     = "/sallyport" // what the runner gives to the job, read-only
 )
 
-// commandDir holds the command files, beneath the temporary directory.
-const commandDir = "_temp/_runner_file_commands"
+// commandDir holds the command files, homeDir the home of containers, both beneath
+// the temporary directory.
+const (
+	commandDir = "_temp/_runner_file_commands"
+	homeDir    = "_github_home"
+)
 
 // layout tells where a job's directories are, on the host and in the room.
 //
@@ -36,6 +40,8 @@ type layout struct {
 	bulk   string           // on the host: what the job fills
 	volume sallyport.Volume // that bounds bulk; nil where the host cannot: then it is dir/work
 	repo   string           // the repository's short name
+
+	container bool // the room is one of a job container
 
 	home, toolCache, given, work string // in the room
 
@@ -81,7 +87,7 @@ func (l *layout) fill() error {
 		under, dir string
 		mode       os.FileMode
 	}{
-		{l.bulk, path.Join(l.repo, l.repo), 0o777}, {l.bulk, commandDir, 0o777},
+		{l.bulk, path.Join(l.repo, l.repo), 0o777}, {l.bulk, commandDir, 0o777}, {l.bulk, path.Join("_temp", homeDir), 0o777},
 		{l.dir, "given/scripts", 0o755}, {l.dir, "given/source", 0o755},
 	} {
 		full := filepath.Join(d.under, d.dir)
@@ -110,6 +116,11 @@ func (l *layout) binds() []sallyport.Bind {
 		{Source: l.bulk, Target: l.work},
 		{Source: filepath.Join(l.dir, "given"), Target: l.given, ReadOnly: true},
 	}
+}
+
+// forContainer moves the places in the room to where GitHub has them in a container.
+func (l *layout) forContainer() {
+	l.container, l.work, l.home, l.toolCache = true, containerWork, containerHome, containerTools
 }
 
 func (l *layout) workspace() string { return path.Join(l.work, l.repo, l.repo) }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/image"
 )
 
 // Defaults of Config.
@@ -48,8 +49,10 @@ type Config struct {
 	// Visit, when set, is called in the room of a job that failed, after its last step
 	// and before the room goes. That somebody was let in is said in the job's isolation.
 	Visit func(ctx context.Context, job sallyport.Job, open Open)
-	Log   *slog.Logger
-	Clock func() time.Time
+	// ImageDir keeps unpacked images from job to job; "" is a directory beside WorkDir.
+	ImageDir string
+	Log      *slog.Logger
+	Clock    func() time.Time
 }
 
 // Open runs a command in the room of a job as its next step would run there.
@@ -57,7 +60,12 @@ type Open func(ctx context.Context, argv []string, stdin io.Reader, stdout, stde
 
 // Runner leases jobs and does them.
 type Runner struct {
-	cfg       Config
+	cfg Config
+
+	imagesOnce sync.Once
+	images     *image.Store
+	imagesErr  error
+
 	isolation sallyport.Isolation
 	layout    func(parent, project string, volume sallyport.Volume) (*layout, error)
 	nodes     nodes
@@ -87,6 +95,9 @@ func New(cfg Config) (*Runner, error) {
 	}
 	if cfg.Drain <= 0 {
 		cfg.Drain = defaultDrain
+	}
+	if cfg.ImageDir == "" {
+		cfg.ImageDir = cfg.WorkDir + "-images"
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now

@@ -127,10 +127,14 @@ func (s *step) runScript(ctx context.Context) error {
 // exec runs one process of the step with its command files, and takes what it
 // wrote to them.
 func (s *step) exec(ctx context.Context, argv []string, env []sallyport.EnvVar, dir string, files *commandFiles) error {
+	return s.execIn(ctx, s.job.room, sallyport.ExecSpec{Argv: argv, Env: env, Dir: dir, User: s.job.user()}, files)
+}
+
+// execIn is exec for a room that need not be the job's own.
+func (s *step) execIn(ctx context.Context, room sallyport.Room, spec sallyport.ExecSpec, files *commandFiles) error {
 	j := s.job
-	result, err := j.room.Exec(ctx, sallyport.ExecSpec{
-		Argv: argv, Env: env, Dir: dir, Stdout: s.out, Stderr: s.out,
-	})
+	spec.Stdout, spec.Stderr = s.out, s.out
+	result, err := room.Exec(ctx, spec)
 	s.out.close()
 	ferr := j.takeFiles(s, files)
 	switch {
@@ -167,6 +171,9 @@ func (s *step) shell() (shell, error) {
 		if text != "" {
 			return parseShell(text)
 		}
+	}
+	if s.job.container != nil && !s.frame.composite {
+		return parseShell("sh") // an image need not have bash (GitHub: the default in containers)
 	}
 	return parseShell("")
 }

@@ -367,6 +367,10 @@ func (s *step) execute(ctx context.Context, survives bool) error {
 		ctx, end := s.job.begin(ctx, s, survives)
 		defer end()
 		return s.result(ctx, s.runJavaScript(ctx, &action))
+	case sallyport.ActionContainer:
+		ctx, end := s.job.begin(ctx, s, survives)
+		defer end()
+		return s.result(ctx, s.runContainer(ctx, &action))
 	}
 	return &failure{message: fmt.Sprintf("The action %s is of a kind that this runner does not know: %.40q.", s.plan.Uses, action.Kind)}
 }

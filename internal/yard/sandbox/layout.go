@@ -350,6 +350,20 @@ func (l *layout) layImage(o owned) error {
 	if err := l.ownEtc(o, upper+"/etc"); err != nil {
 		return err
 	}
+	for path, to := range l.Links {
+		dir := upper
+		for part := range strings.SplitSeq(strings.Trim(filepath.Dir(path), "/"), "/") {
+			if dir = filepath.Join(dir, part); dir == upper {
+				continue
+			}
+			if err := o.dir(dir, 0o755); err != nil {
+				return err
+			}
+		}
+		if err := o.link(to, upper+path); err != nil {
+			return err
+		}
+	}
 	opts := fmt.Sprintf("lowerdir=%s/0,upperdir=%s,workdir=%s,volatile", stageLower, upper, work)
 	if l.Rootless {
 		opts += ",userxattr"

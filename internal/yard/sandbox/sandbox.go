@@ -274,6 +274,11 @@ func (s *Sandbox) checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 			return invalid("the image is not an absolute path of a directory")
 		}
 	}
+	for path := range spec.Links {
+		if spec.Image == "" || !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
+			return invalid("link %q is not an absolute, clean path in a room of an image", path)
+		}
+	}
 	if len(spec.Binds) > maxBinds {
 		return invalid("%d binds are too many", len(spec.Binds))
 	}
@@ -429,6 +434,7 @@ func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, 
 		l.Hostname = "room"
 	}
 	if l.Image = spec.Image; l.Image != "" {
+		l.Links = spec.Links
 		l.Views = []view{{Path: l.Image, Writable: true}}
 	} else {
 		l.Views, l.Links = presentViews()
