@@ -125,6 +125,12 @@ func (s *Sandbox) startThreadKeeper(l *layout, id string, files []*os.File) (*os
 	if err := l.build(); err != nil {
 		return nil, err
 	}
+	spare, err := dupAbove(s.runtime.exe, files[0])
+	if err != nil {
+		return nil, err
+	}
+	defer spare.Close()
+	files = append([]*os.File{spare}, files[1:]...)
 	return os.StartProcess(procFD(s.runtime.exe), runtimeArgs(id), &os.ProcAttr{
 		Env:   runtimeEnv,
 		Files: files,

@@ -46,8 +46,18 @@ func openRuntime(path string) (*ociRuntime, error) {
 	// A version takes milliseconds to print; ten seconds is a machine in trouble.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, errors.Join(err, exe.Close())
+	}
+	defer null.Close()
+	spare, err := dupAbove(exe, null)
+	if err != nil {
+		return nil, errors.Join(err, exe.Close())
+	}
+	defer spare.Close()
 	cmd := exec.CommandContext(ctx, procFD(exe), "--version")
-	cmd.Env = []string{}
+	cmd.Env, cmd.Stdin = []string{}, spare
 	out, err := cmd.Output()
 	if err != nil {
 		exe.Close()
@@ -175,4 +185,15 @@ func (t *tail) Write(p []byte) (int, error) {
 		t.buf.Next(extra)
 	}
 	return n, nil
+}
+
+// dupAbove returns a copy of f whose number is above that of exe. A child that is
+// to execute procFD(exe) must be given one: before it does so, it uses the numbers just
+// above the highest that it is given, and one of them could be exe's.
+func dupAbove(exe, f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, int(exe.Fd())+1)
+	if err != nil {
+		return nil, fmt.Errorf("copy a file: %w", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }

@@ -306,3 +306,42 @@ func TestReexecLeavesOthersAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestRuntimeIsNotOverwritten starts a program by the number of its file while that
+// number is just above those of all other files.
+func TestRuntimeIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	program, err := os.Open("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	at := func(f *os.File, least int) *os.File {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, least)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return os.NewFile(uintptr(fd), f.Name())
+	}
+	below := at(null, 600) // where no other test has files
+	defer below.Close()
+	exe := at(program, int(below.Fd())+1)
+	defer exe.Close()
+	spare, err := dupAbove(exe, below)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer spare.Close()
+	p, err := os.StartProcess(procFD(exe), []string{"true"}, &os.ProcAttr{Files: []*os.File{spare, below, below}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state, err := p.Wait(); err != nil || !state.Success() {
+		t.Errorf("%v, %v", state, err)
+	}
+}
