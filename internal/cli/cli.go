@@ -38,12 +38,13 @@ type commands struct {
 	Down downCmd `cmd:"" help:"Stop the releases and the traffic proxy that go on after up has ended."`
 	Demo demoCmd `cmd:"" help:"Show the main job from push to proof on a sample project."`
 
-	Run     runCmd     `cmd:"" help:"Run a repository's workflows here, in the same sandbox, without a server."`
-	Expr    exprCmd    `cmd:"" help:"Evaluate expressions of workflows as GitHub does."`
-	Lint    lintCmd    `cmd:"" help:"Look for what is dangerous or mistaken in workflows and actions."`
-	Login   loginCmd   `cmd:"" help:"Print a one-time link to log in to the pages."`
-	Project projectCmd `cmd:"" help:"Create and list projects."`
-	Token   tokenCmd   `cmd:"" help:"Create, list and revoke API tokens."`
+	Run      runCmd      `cmd:"" help:"Run a repository's workflows here, in the same sandbox, without a server."`
+	Expr     exprCmd     `cmd:"" help:"Evaluate expressions of workflows as GitHub does."`
+	Lint     lintCmd     `cmd:"" help:"Look for what is dangerous or mistaken in workflows and actions."`
+	Workflow workflowCmd `cmd:"" help:"Check that workflows and actions are valid."`
+	Login    loginCmd    `cmd:"" help:"Print a one-time link to log in to the pages."`
+	Project  projectCmd  `cmd:"" help:"Create and list projects."`
+	Token    tokenCmd    `cmd:"" help:"Create, list and revoke API tokens."`
 
 	Runs     runsCmd     `cmd:"" help:"List runs, or show one."`
 	Logs     logsCmd     `cmd:"" help:"Print the log of a run or a job."`

@@ -36,6 +36,8 @@ type fake struct {
 	records     []sallyport.AuditRecord
 	report      sallyport.AuditReport
 	tokens      []sallyport.Token
+	caches      []sallyport.CacheEntry
+	cacheUses   []sallyport.CacheUse
 	instance    sallyport.InstanceHealth
 	verifyErr   error
 }
@@ -46,7 +48,7 @@ type fakeLog struct {
 }
 
 func (f *fake) services() sallyport.Services {
-	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}}
+	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f}
 }
 
 func (f *fake) did(format string, args ...any) {
@@ -358,4 +360,32 @@ func (i fakeInstance) TokenIssuer(ctx context.Context) (string, []byte, error) {
 }
 func (i fakeInstance) Health(ctx context.Context) (sallyport.InstanceHealth, error) {
 	return i.f.instance, i.f.ask(ctx)
+}
+
+func (f *fake) Caches(ctx context.Context, p sallyport.ProjectID, _ sallyport.Page) ([]sallyport.CacheEntry, error) {
+	var out []sallyport.CacheEntry
+	for _, c := range f.caches {
+		if c.Project == p {
+			out = append(out, c)
+		}
+	}
+	return out, f.ask(ctx)
+}
+
+func (f *fake) CacheUses(ctx context.Context, id sallyport.RunID) ([]sallyport.CacheUse, error) {
+	var out []sallyport.CacheUse
+	for _, u := range f.cacheUses {
+		if u.Run == id {
+			out = append(out, u)
+		}
+	}
+	return out, f.ask(ctx)
+}
+
+func (f *fake) DeleteCache(ctx context.Context, id sallyport.CacheID) (sallyport.CacheEntry, error) {
+	c, err := find(ctx, f, "cache entry", f.caches, func(c sallyport.CacheEntry) bool { return c.ID == id })
+	if err == nil {
+		f.did("DeleteCache %s", id)
+	}
+	return c, err
 }

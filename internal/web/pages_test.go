@@ -228,6 +228,8 @@ func TestForms(t *testing.T) {
 		{"/audit/verify", nil, 200, "", "The trail is whole."},
 		{"/tokens", url.Values{"name": {"ci"}, "days": {"30"}}, 200, "CreateToken ci api person:anna 720h0m0s", "sap_f3Kq0sNn1mYw8bGZ2vXc7RtLdJ4uHe6A"},
 		{"/tokens", url.Values{"name": {"ci"}, "days": {"9999"}}, 400, "", "1 to 365 days"},
+		{"/projects/shop/caches/" + id[string]("ca00", 2) + "/delete", nil, 303, "DeleteCache " + id[string]("ca00", 2), ""},
+		{"/projects/shop/caches/none/delete", nil, 404, "", "there is no such cache entry"},
 		{"/tokens/t1/revoke", nil, 303, "RevokeToken t1", ""},
 		{"/projects", url.Values{"name": {strings.Repeat("x", maxForm)}}, 400, "CreateProject  main", ""},
 	}

@@ -100,6 +100,7 @@ type runView struct {
 	Artifacts  []sallyport.Artifact
 	Statements []statementView
 	Verdicts   []sallyport.Verdict
+	CacheUses  []cacheUse
 	Missing    []string // parts that could not be had, in words
 }
 
@@ -150,6 +151,9 @@ func (s *server) runEvidence(ctx context.Context, v *runView) {
 			v.Statements = append(v.Statements, statementView{Statement: st, About: a.Name})
 		}
 	}
+	uses, err := s.Caches.CacheUses(ctx, v.ID)
+	miss("caches", err)
+	v.CacheUses = cacheUses(uses, v.Jobs)
 	verdicts, err := s.Gates.Verdicts(ctx, v.Run.Project, sallyport.Page{Limit: 200})
 	miss("verdicts", err)
 	for _, d := range verdicts {

@@ -66,7 +66,28 @@ func newFake() *fake {
 	sampleEvidence(f)
 	sampleDeployments(f)
 	sampleOperations(f)
+	sampleCaches(f)
 	return f
+}
+
+func sampleCaches(f *fake) {
+	add := func(n int, key, ref string, tier sallyport.Tier, run sallyport.RunID, size int64, age, used time.Duration) sallyport.CacheEntry {
+		c := sallyport.CacheEntry{ID: id[sallyport.CacheID]("ca00", n), Project: "p-shop", Key: key, Version: "1", Ref: ref, Tier: tier, Run: run,
+			Digest: sallyport.DigestOf([]byte(key)), Size: size, CreatedAt: ago(age), UsedAt: ago(used)}
+		f.caches = append(f.caches, c)
+		return c
+	}
+	now := add(4, "go-build-linux-9f31c2", "refs/heads/main", sallyport.TierProtected, runPassed, 212<<20, 3*time.Hour, 2*time.Minute)
+	poison := add(3, "npm-linux-77aa01", "refs/pull/44/merge", sallyport.TierUntrusted, runFailed, 3<<20, 5*time.Hour, 5*time.Hour)
+	add(2, "npm-linux-77aa00", "refs/heads/main", sallyport.TierProtected, runPassed, 61<<20, 30*time.Hour, 4*time.Hour)
+	add(1, hostile, "refs/heads/<i>evil</i>", sallyport.TierMember, runHostile, 12, 90*time.Hour, 90*time.Hour)
+	use := func(run sallyport.RunID, job sallyport.JobID, how sallyport.CacheOutcome, c sallyport.CacheEntry) {
+		f.cacheUses = append(f.cacheUses, sallyport.CacheUse{Run: run, Job: job, Attempt: 1, Outcome: how, Entry: c, At: ago(2 * time.Minute)})
+	}
+	use(runNow, jobLive, sallyport.CacheRestored, now)
+	use(runNow, id[sallyport.JobID]("1100", 5), sallyport.CacheRefused, poison)
+	use(runHostile, jobHostile, sallyport.CacheReadOnly, sallyport.CacheEntry{Key: hostile})
+	use(runHostile, jobHostile, sallyport.CacheAltered, now)
 }
 
 func sampleRuns(f *fake) {

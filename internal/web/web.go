@@ -109,6 +109,8 @@ func (s *server) routes() http.Handler {
 	page("POST /projects", s.createProject)
 	page("GET /projects/{project}", s.projectPage)
 	page("POST /projects/{project}/dispatch", s.dispatch)
+	page("GET /projects/{project}/caches", s.cachesPage)
+	page("POST /projects/{project}/caches/{cache}/delete", s.deleteCache)
 	page("GET /runs", s.runsPage)
 	page("GET /runs/{run}", s.runPage)
 	page("GET /runs/{run}/events", s.runEvents)

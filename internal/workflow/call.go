@@ -66,15 +66,31 @@ func (c *compiler) call(u *unit, j *Job) *sallyport.PlanCall {
 	switch {
 	case err != nil:
 		return fail("%s: %v", quote(j.Uses.Text), err)
-	case ref.repository != "":
-		return fail("job %s calls the workflow %s of another repository, which is not supported yet: copy it into this repository", quote(j.Key), quote(j.Uses.Text))
-	case slices.Contains(u.open, ref.path):
-		return fail("the workflows call each other in a circle: %s", strings.Join(append(slices.Clone(u.open[slices.Index(u.open, ref.path):]), ref.path), " calls "))
+	case ref.repository != "" && c.check != nil:
+		return nil // whether it is there is asked when a plan is made
+	}
+	in := metafile{remote: u.at.remote} // ./ and $/ mean the repository of the file that they are in
+	if ref.repository != "" {
+		if in.remote, err = c.locked(Reference{Repository: ref.repository, Path: ref.path, Ref: ref.ref}); err != nil {
+			return fail("%s", withHint(err))
+		}
+	}
+	at, id := in.beside(ref.path), ref.path
+	if in.remote != nil {
+		id = at.file
+	}
+	switch {
+	case slices.Contains(u.open, id):
+		return fail("the workflows call each other in a circle: %s", strings.Join(append(slices.Clone(u.open[slices.Index(u.open, id):]), id), " calls "))
 	case len(u.open) >= maxCallDepth:
 		return fail("workflows call each other deeper than %d levels", maxCallDepth)
 	}
-	f, err := c.called(ref.path)
-	if err != nil {
+	f, err := c.called(at, ref.path, id)
+	switch {
+	case sallyport.ErrorCode(err) == sallyport.CodeNotFound && c.check != nil && c.check.alone():
+		c.reporter(u, severityWarning)(j.Uses.Pos, "%v", err)
+		return nil
+	case err != nil:
 		return fail("%v", err)
 	}
 	t := f.trigger("workflow_call")
@@ -83,11 +99,14 @@ func (c *compiler) call(u *unit, j *Job) *sallyport.PlanCall {
 	}
 	out := &sallyport.PlanCall{
 		Uses:     j.Uses.Text,
-		Workflow: sallyport.PlanFile{Path: f.Path, Digest: f.Digest},
+		Workflow: sallyport.PlanFile{Path: ref.path, Digest: f.Digest},
 		With:     j.With,
 		Secrets:  j.Secrets,
 		Inputs:   t.callInputs(), Outputs: t.Outputs,
 		Env: f.Env, Defaults: f.Defaults, Concurrency: f.Concurrency,
+	}
+	if in.remote != nil {
+		out.Source = &in.remote.Source
 	}
 	for _, s := range t.Secrets {
 		out.SecretInputs = append(out.SecretInputs, sallyport.PlanInput{Name: s.Name, Required: s.Required})
@@ -96,20 +115,19 @@ func (c *compiler) call(u *unit, j *Job) *sallyport.PlanCall {
 		out.Secrets = sallyport.Tree{}
 	}
 	c.checkCall(u, j, t)
-	out.Permissions = c.grant(u, j, f)
+	out.Permissions = c.grant(u, j, f, in.remote != nil)
 	scope, _ := NewScope(nil) // never fails
 	out.Jobs = c.unit(&unit{
-		file: f, scope: scope, known: nothing, grant: out.Permissions, open: append(slices.Clone(u.open), ref.path),
+		file: f, at: at, scope: scope, known: nothing, grant: out.Permissions, open: append(slices.Clone(u.open), id),
 	})
 	return out
 }
 
-// called reads a workflow of this repository that a job calls. Its diagnostics
-// are added the first time.
-func (c *compiler) called(file string) (*File, error) {
-	f, known := c.calls[file]
+// called reads a workflow that a job calls. Its diagnostics are added the first time.
+func (c *compiler) called(at metafile, file, id string) (*File, error) {
+	f, known := c.calls[id]
 	if known && f == nil {
-		return nil, fmt.Errorf("the workflow %s cannot be called: see the errors in it", file)
+		return nil, fmt.Errorf("the workflow %s cannot be called: see the errors in it", id)
 	}
 	if known {
 		return f, nil
@@ -117,24 +135,29 @@ func (c *compiler) called(file string) (*File, error) {
 	if len(c.calls) >= maxCalls {
 		return nil, fmt.Errorf("the workflow calls more than %d others", maxCalls)
 	}
-	c.calls[file] = nil
-	src, err := c.in.ReadFile(file)
+	src, err := c.read(at, file)
 	switch {
+	case sallyport.ErrorCode(err) == sallyport.CodeNotFound && at.remote != nil:
+		return nil, sallyport.Errorf(sallyport.CodeNotFound, "there is no workflow %s", id)
 	case sallyport.ErrorCode(err) == sallyport.CodeNotFound:
-		return nil, fmt.Errorf("there is no workflow %s at this commit", file)
+		return nil, sallyport.Errorf(sallyport.CodeNotFound, "there is no workflow %s in this repository at this commit", file)
 	case err != nil:
-		msg, _ := sallyport.ErrorMessage(err)
-		return nil, fmt.Errorf("read %s: %s", file, msg)
+		return nil, fmt.Errorf("read %s: %s", id, withHint(err))
 	}
-	f, diags := Parse(file, src)
+	c.calls[id] = nil
+	f, diags := Parse(at.file, src)
 	for _, d := range diags {
-		c.diags.add(d.File, d.Severity, d.Pos, "%s", d.Message)
+		if at.remote == nil || d.Severity == severityError { // nobody here can mend the style of others
+			c.diags.add(d.File, d.Severity, d.Pos, "%s", d.Message)
+		}
 	}
 	if f == nil || hasErrors(diags) {
-		return nil, fmt.Errorf("the workflow %s cannot be called: see the errors in it", file)
+		return nil, fmt.Errorf("the workflow %s cannot be called: see the errors in it", id)
 	}
-	c.calls[file] = f
-	c.plan.Files = append(c.plan.Files, sallyport.PlanFile{Path: file, Digest: f.Digest})
+	c.calls[id] = f
+	if at.remote == nil {
+		c.plan.Files = append(c.plan.Files, sallyport.PlanFile{Path: file, Digest: f.Digest})
+	}
 	return f, nil
 }
 
@@ -215,12 +238,15 @@ func fitsType(v sallyport.Tree, typ string) bool {
 
 // grant returns the permissions that the jobs of a called workflow have, and
 // reports what it asks for beyond those of the job that calls it.
-func (c *compiler) grant(u *unit, j *Job, f *File) sallyport.Permissions {
+func (c *compiler) grant(u *unit, j *Job, f *File, remote bool) sallyport.Permissions {
 	granted := j.Permissions
 	if granted == nil {
 		granted = u.grant
 	}
-	if granted == nil { // nobody said: the called workflow says for itself
+	switch {
+	case granted == nil && remote: // nobody said: GitHub's restricted default
+		granted = sallyport.Permissions{"contents": "read", "packages": "read"}
+	case granted == nil: // the called workflow of the same repository says for itself
 		return f.Permissions
 	}
 	ask := func(who string, p sallyport.Permissions) {

@@ -146,7 +146,7 @@ func TestCompileCallErrors(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		"missing":           {job(""), nil, "w.yml:4:11: there is no workflow .github/workflows/c.yml at this commit"},
+		"missing":           {job(""), nil, "w.yml:4:11: there is no workflow .github/workflows/c.yml in this repository at this commit"},
 		"remote":            {"on: push\njobs: { a: { uses: o/r/.github/workflows/c.yml@v1 } }", nil, "of another repository"},
 		"not callable":      {job(""), one("on: push\njobs: { a: { runs-on: x, steps: [{ run: x }] } }"), `w.yml:4:11: the workflow "./.github/workflows/c.yml" cannot be called: add workflow_call`},
 		"invalid":           {job(""), one("on: workflow_call\njobs: {}"), ".github/workflows/c.yml:2:7: the workflow has no job"},
@@ -220,5 +220,60 @@ func TestParseCallRef(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q: got %q, want %q", uses, got, want)
 		}
+	}
+}
+
+func TestCompileCallRemote(t *testing.T) {
+	t.Parallel()
+	src := "on: push\njobs:\n  a:\n    uses: o/r/.github/workflows/c.yml@v1\n    secrets: inherit\n"
+	tree := map[string]string{
+		".github/workflows/c.yml": "on: workflow_call\njobs:\n  b: { runs-on: x, steps: [{ uses: $/act }] }\n  c: { uses: ./.github/workflows/d.yml }\n",
+		".github/workflows/d.yml": callee("", "permissions: { contents: read }\n"),
+		"act/action.yml":          strings.ReplaceAll(composite, "required: true", "required: false"),
+	}
+	source := sallyport.PlanSource{Repository: "o/r", Ref: "v1", Commit: "c0ffee", Digest: "sha256:0"}
+	remote := func(repository, ref string) (*Remote, error) {
+		if repository != "o/r" || ref != "v1" {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s@%s is not locked", repository, ref).WithHint("lock it")
+		}
+		return &Remote{Source: source, ReadFile: readFrom(tree)}, nil
+	}
+	compile := func(src string) (*sallyport.Plan, []sallyport.Diagnostic) {
+		f, diags := Parse("w.yml", []byte(src))
+		if hasErrors(diags) {
+			t.Fatal(diags)
+		}
+		return Compile(CompileInput{File: f, Event: Event{Name: "push"}, ReadFile: readFrom(nil), Remote: remote})
+	}
+	p, diags := compile(src)
+	if p == nil {
+		t.Fatal(diags)
+	}
+	call := p.Jobs[0].Call
+	if call.Source == nil || *call.Source != source || call.Workflow.Path != ".github/workflows/c.yml" || !call.InheritSecrets || len(p.Files) != 1 {
+		t.Errorf("call %+v, files %v", call, p.Files)
+	}
+	if got := call.Jobs[0].Steps[0].Uses; got != "o/r/act@v1" || p.Actions[got].Source == nil {
+		t.Errorf("the step uses %q of %v", got, p.Actions)
+	}
+	if deep := call.Jobs[1].Call; deep.Source == nil || deep.Workflow.Path != ".github/workflows/d.yml" {
+		t.Errorf("deep %+v", deep)
+	}
+	for change, want := range map[string]string{
+		"c.yml@v1 c.yml@v2":   "w.yml:4:11: o/r@v2 is not locked; lock it",
+		"c.yml@v1 e.yml@v1":   "w.yml:4:11: there is no workflow o/r/.github/workflows/e.yml@v1",
+		"inherit {nobody: x}": "has no secret",
+		"c.yml@v1 d.yml@v1":   "",
+	} {
+		from, to, _ := strings.Cut(change, " ")
+		_, diags := compile(strings.Replace(src, from, to, 1))
+		if want == "" && len(diags) > 0 || !strings.Contains(fmt.Sprint(diags), want) {
+			t.Errorf("%s: got %v, want %q", change, diags, want)
+		}
+	}
+	tree[".github/workflows/d.yml"] = callee("", "permissions: { contents: write }\n")
+	want := `o/r/.github/workflows/c.yml@v1:4:3: the workflow "./.github/workflows/d.yml" asks for contents: write, and job "c" grants contents: read`
+	if _, diags := compile(src); !strings.Contains(fmt.Sprint(diags), want) {
+		t.Errorf("got %v, want %s", diags, want)
 	}
 }

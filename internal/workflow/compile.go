@@ -28,8 +28,9 @@ type compiler struct {
 	plan  *sallyport.Plan
 	diags diagnostics
 	open  []string         // actions being resolved, outermost first
-	calls map[string]*File // reusable workflows by path; nil: they cannot be used
+	calls map[string]*File // reusable workflows, by path or reference; nil: they cannot be used
 	jobs  int              // of the plan, those of called workflows included
+	check *checker         // nil: a plan is made
 }
 
 // Compile makes the plan of a workflow for an event. The plan is nil when any
@@ -65,7 +66,7 @@ func Compile(in CompileInput) (*sallyport.Plan, []sallyport.Diagnostic) {
 	if in.Event.Name == "workflow_dispatch" {
 		c.plan.Inputs, _ = inputs.MarshalJSON()
 	}
-	c.plan.Jobs = c.unit(&unit{file: f, scope: scope, known: isInputs, grant: f.Permissions, open: []string{f.Path}})
+	c.plan.Jobs = c.unit(&unit{file: f, at: metafile{file: f.Path}, scope: scope, known: isInputs, grant: f.Permissions, open: []string{f.Path}})
 	c.plan.Warnings = slices.Clone(f.warnings)
 	for _, d := range c.diags.list {
 		if d.Severity != severityError {
@@ -86,6 +87,7 @@ func (c *compiler) report(pos sallyport.Pos, format string, args ...any) {
 // starts, or one that a job calls.
 type unit struct {
 	file  *File
+	at    metafile
 	scope *Scope                // what is known of its contexts now
 	known func(ctx string) bool // which contexts these are
 	// grant is what its jobs have without permissions of their own. nil: nobody said.
@@ -100,7 +102,7 @@ func nothing(string) bool       { return false }
 
 func (c *compiler) reporter(u *unit, severity string) reporter {
 	return func(pos sallyport.Pos, format string, args ...any) {
-		c.diags.add(u.file.Path, severity, pos, format, args...)
+		c.diags.add(u.at.file, severity, pos, format, args...)
 	}
 }
 
@@ -132,8 +134,13 @@ func (c *compiler) job(u *unit, j *Job, needs []*Job) sallyport.PlanJob {
 		p.Call = c.call(u, j)
 	}
 	c.strategy(u, &p)
-	for _, s := range j.StepsAt {
-		c.step(metafile{file: u.file.Path}, s, 1)
+	if c.check != nil {
+		c.check.steps(u.at.file, j.StepsAt, 1)
+		return p
+	}
+	p.Steps = make([]sallyport.PlanStep, len(j.StepsAt))
+	for i, s := range j.StepsAt {
+		p.Steps[i] = c.step(u.at, s, 1)
 	}
 	return p
 }
@@ -141,7 +148,7 @@ func (c *compiler) job(u *unit, j *Job, needs []*Job) sallyport.PlanJob {
 // strategy expands a matrix that is known now.
 func (c *compiler) strategy(u *unit, p *sallyport.PlanJob) {
 	m := p.Strategy.Matrix
-	if m.IsZero() {
+	if m.IsZero() || c.check != nil && hasExpr(m) {
 		return
 	}
 	if !knownNow(m, u.known) {
@@ -173,6 +180,12 @@ func knownNow(t sallyport.Tree, known func(string) bool) bool {
 	}
 	return !slices.ContainsFunc(t.Items, func(i sallyport.Tree) bool { return !knownNow(i, known) }) &&
 		!slices.ContainsFunc(t.Pairs, func(p sallyport.TreePair) bool { return !text(p.Key.Text) || !knownNow(p.Value, known) })
+}
+
+// hasExpr reports whether there is any expression in a tree.
+func hasExpr(t sallyport.Tree) bool {
+	return isExpr(t.Text) || slices.ContainsFunc(t.Items, hasExpr) ||
+		slices.ContainsFunc(t.Pairs, func(p sallyport.TreePair) bool { return isExpr(p.Key.Text) || hasExpr(p.Value) })
 }
 
 // evalPos and evalMessage take an evaluation error apart for a diagnostic.

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"math"
+	"math/big"
 	"regexp"
 	"slices"
 	"strconv"
@@ -132,7 +132,7 @@ func (x *expander) expand(n *yaml.Node, depth int) (extent, bool) {
 		defer delete(x.open, n)
 	}
 	e := extent{size: 1, height: 1, text: len(n.Value)}
-	if !x.fits(n, e, depth) {
+	if !x.fits(n, e, depth) || !x.tagged(n) {
 		return e, false
 	}
 	for i, c := range n.Content {
@@ -177,6 +177,38 @@ func (x *expander) fits(n *yaml.Node, e extent, depth int) bool {
 	return false
 }
 
+// tagged checks a tag that the author wrote: one of YAML's core schema, which
+// the value fits.
+func (x *expander) tagged(n *yaml.Node) bool {
+	if n.Style&yaml.TaggedStyle == 0 {
+		return true
+	}
+	fits := false
+	switch kind, _ := scalar(n); n.Tag {
+	case "!!map":
+		fits = n.Kind == yaml.MappingNode
+	case "!!seq":
+		fits = n.Kind == yaml.SequenceNode
+	case "!!str", "!":
+		fits = n.Kind == yaml.ScalarNode
+	case "!!int", "!!float":
+		fits = n.Kind == yaml.ScalarNode && unquoted(n) && kind == sallyport.TreeNumber
+	case "!!bool":
+		fits = n.Kind == yaml.ScalarNode && unquoted(n) && kind == sallyport.TreeBool
+	case "!!null":
+		fits = n.Kind == yaml.ScalarNode && unquoted(n) && kind == sallyport.TreeNull
+	}
+	if !fits {
+		x.d.report(posOf(n), "the tag %s does not fit the value %s: remove the tag", quote(n.Tag), quote(n.Value))
+	}
+	return fits
+}
+
+// unquoted reports whether a scalar is neither quoted nor a block.
+func unquoted(n *yaml.Node) bool {
+	return n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
+}
+
 func posOf(n *yaml.Node) sallyport.Pos { return sallyport.Pos{Line: n.Line, Col: n.Column} }
 
 // Numbers of YAML 1.2's core schema.
@@ -189,11 +221,7 @@ var (
 // its text in canonical form: 3.10 is the number 3.1, True is true.
 func scalar(n *yaml.Node) (sallyport.TreeKind, string) {
 	v := n.Value
-	plain := n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
-	if n.Style&yaml.TaggedStyle != 0 {
-		plain = n.Tag != "!!str"
-	}
-	if !plain {
+	if !unquoted(n) || n.Style&yaml.TaggedStyle != 0 && (n.Tag == "!!str" || n.Tag == "!") {
 		return sallyport.TreeString, v
 	}
 	switch v {
@@ -215,24 +243,26 @@ func scalar(n *yaml.Node) (sallyport.TreeKind, string) {
 	}
 	switch {
 	case yamlInt.MatchString(v) && len(v) > 2 && (v[1] == 'o' || v[1] == 'x'):
-		if i, err := strconv.ParseInt(v, 0, 64); err == nil {
-			return sallyport.TreeNumber, formatNumber(float64(i))
-		}
+		i, _ := new(big.Int).SetString(v, 0)
+		f, _ := new(big.Float).SetInt(i).Float64() // infinite when it is too large, as below
+		return sallyport.TreeNumber, formatNumber(f)
 	case yamlInt.MatchString(v), yamlFloat.MatchString(v):
 		f, _ := strconv.ParseFloat(v, 64)
-		if !math.IsInf(f, 0) {
-			return sallyport.TreeNumber, formatNumber(f)
-		}
+		return sallyport.TreeNumber, formatNumber(f)
 	}
 	return sallyport.TreeString, v
 }
 
-// text reads a scalar as text without expressions; numbers and booleans count
-// as text. Null counts as absent.
+// text reads a scalar as text without expressions, unless one is a text in
+// quotes; numbers and booleans count as text. Null counts as absent.
 func (d *decoder) text(n *yaml.Node, what string) sallyport.Template {
 	t := d.rawText(n, what)
 	if isExpr(t.Text) {
-		d.report(t.Pos, "expressions are not allowed in %s", what)
+		if literal, ok := literalExpr(t.Text); ok {
+			t.Text = literal
+		} else {
+			d.report(t.Pos, "expressions are not allowed in %s", what)
+		}
 	}
 	return t
 }
@@ -261,6 +291,9 @@ func (d *decoder) checkTemplate(n *yaml.Node, text string, at *place) {
 		return
 	}
 	segs, err := parseTemplate(text, isContext)
+	if size := formatLength(segs); err == nil && size > maxExprLength {
+		err = exprErrorf(0, "the text and its expressions are one expression for GitHub, which has %d characters; at most %d are allowed: move the text into a file, or the values into env", size, maxExprLength)
+	}
 	d.checkSegments(n, text, segs, err, at)
 }
 
@@ -286,13 +319,14 @@ func (d *decoder) condition(n *yaml.Node, at *place) sallyport.Template {
 	return t
 }
 
-// tree reads any value, with expressions at its scalars.
+// tree reads any value, with expressions at its scalars. Without a place these
+// are not checked.
 func (d *decoder) tree(n *yaml.Node, at *place) sallyport.Tree {
 	t := sallyport.Tree{Pos: posOf(n)}
 	switch n.Kind {
 	case yaml.ScalarNode:
 		t.Kind, t.Text = scalar(n)
-		if t.Kind == sallyport.TreeString {
+		if t.Kind == sallyport.TreeString && at != nil {
 			d.checkTemplate(n, t.Text, at)
 		}
 	case yaml.SequenceNode:
@@ -303,7 +337,7 @@ func (d *decoder) tree(n *yaml.Node, at *place) sallyport.Tree {
 	case yaml.MappingNode:
 		t.Kind = sallyport.TreeMap
 		for _, e := range d.entries(n) {
-			if !isInsert(e.key.Text) {
+			if at != nil && !isInsert(e.key.Text) {
 				d.checkTemplate(e.keyNode, e.key.Text, at)
 			}
 			t.Pairs = append(t.Pairs, sallyport.TreePair{Key: e.key, Value: d.tree(e.val, at)})

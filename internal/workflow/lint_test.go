@@ -343,7 +343,7 @@ func TestLintBounds(t *testing.T) {
 	for i := range 9000 {
 		fmt.Fprintf(&envs, "  V%d: ${{ github.head_ref }}\n", i)
 	}
-	envs.WriteString(head + "      - run: |\n" + strings.Repeat("          echo $A >> $GITHUB_ENV; ${{ env.V8999 }} ${{ env.none }}\n", 9000))
+	envs.WriteString(head + strings.Repeat("      - run: |\n"+strings.Repeat("          echo $A >> $GITHUB_ENV; ${{ env.V8999 }} ${{ env.none }}\n", 300), 30))
 	paths.WriteString(head + "      - {uses: actions/checkout@v4, with: {path: x}}\n      - {uses: actions/upload-artifact@v3, with: {path: &big 'y" + strings.Repeat("\n\n          y", 200) + "'}}\n")
 	for range 450 {
 		paths.WriteString("      - {uses: actions/checkout@v4, with: {path: x}}\n      - {uses: actions/upload-artifact@v3, with: {path: *big}}\n")

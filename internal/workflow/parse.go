@@ -118,35 +118,13 @@ func (d *decoder) sort() {
 	})
 }
 
-// env reads an env block: a mapping, or one expression that makes it.
-func (d *decoder) env(n *yaml.Node, what string, at *place) sallyport.Tree {
-	return d.values(n, what, at, "variable")
-}
-
-// values reads a mapping of names to texts, or one expression in its place.
-func (d *decoder) values(n *yaml.Node, what string, at *place, entry string) sallyport.Tree {
-	t := d.tree(n, at)
-	switch {
-	case t.Kind == sallyport.TreeNull, t.Kind == sallyport.TreeString && isExpr(t.Text):
-		return t
-	case t.Kind != sallyport.TreeMap:
-		d.report(t.Pos, "%s must be a mapping of names to values, not %s", what, kindName(n))
-		return sallyport.Tree{}
-	}
-	for _, p := range t.Pairs {
-		if p.Key.Text == "" {
-			d.report(p.Key.Pos, "the %s has no name", entry)
-		}
-		if (p.Value.Kind == sallyport.TreeSeq || p.Value.Kind == sallyport.TreeMap) && !isInsert(p.Key.Text) {
-			d.report(p.Value.Pos, "the value of %s in %s must be text, a number or a boolean; for several lines use a block text (|)", quote(p.Key.Text), what)
-		}
-	}
-	return t
-}
-
 // defaults reads a defaults block; without a place, expressions are refused.
 func (d *decoder) defaults(n *yaml.Node, at *place) (out sallyport.PlanDefaults) {
 	for _, e := range d.fields(n, "defaults", defaultsKeys) {
+		if d.object(e.val, at) {
+			out.Shell, out.WorkingDirectory = part(e.val, "shell"), part(e.val, "working-directory")
+			continue
+		}
 		for _, e := range d.fields(e.val, "defaults.run", defaultsRunKeys) {
 			var t sallyport.Template
 			if at == nil {
@@ -154,6 +132,7 @@ func (d *decoder) defaults(n *yaml.Node, at *place) (out sallyport.PlanDefaults)
 			} else {
 				t = d.template(e.val, e.key.Text, at)
 			}
+			d.filled(e.val, "defaults.run."+e.key.Text)
 			if e.key.Text == "shell" {
 				out.Shell = d.shell(t)
 			} else {
@@ -167,11 +146,13 @@ func (d *decoder) defaults(n *yaml.Node, at *place) (out sallyport.PlanDefaults)
 // shells that need no template of their own.
 var shells = []string{"bash", "sh", "python", "pwsh", "powershell", "cmd"}
 
-// shell checks a shell's name: a known one, or a command line with {0} in the
-// place of the script.
+// shell checks a shell's name: a known one, in any case, or a command line with
+// {0} in the place of the script.
 func (d *decoder) shell(t sallyport.Template) sallyport.Template {
 	switch {
-	case t.Text == "" || isExpr(t.Text) || slices.Contains(shells, t.Text) || strings.Contains(t.Text, "{0}"):
+	case t.Text == "" || isExpr(t.Text) || strings.Contains(t.Text, "{0}"):
+	case slices.Contains(shells, strings.ToLower(t.Text)):
+		t.Text = strings.ToLower(t.Text)
 	default:
 		d.report(t.Pos, "unknown shell %s%s: there are %s, or a command line of your own with {0} in the place of the script's file",
 			quote(t.Text), didYouMean(t.Text, shells), strings.Join(shells, ", "))
@@ -203,76 +184,4 @@ func (d *decoder) concurrency(n *yaml.Node, at *place) *sallyport.PlanConcurrenc
 		d.report(posOf(n), "concurrency has no group: give it a name, for example ${{ github.workflow }}-${{ github.ref }}")
 	}
 	return c
-}
-
-func (d *decoder) oneOf(n *yaml.Node, what string, allowed []string) string {
-	t := d.text(n, what)
-	if t.Text != "" && !slices.Contains(allowed, t.Text) {
-		d.report(t.Pos, "%s is %s%s; allowed are %s", what, quote(t.Text), didYouMean(t.Text, allowed), strings.Join(allowed, ", "))
-	}
-	return t.Text
-}
-
-// boolean reads true, false or an expression.
-func (d *decoder) boolean(n *yaml.Node, what string, at *place) sallyport.Template {
-	t := d.template(n, what, at)
-	if n.Kind == yaml.ScalarNode && t.Text != "true" && t.Text != "false" && !wholeExpr(t.Text) {
-		d.report(t.Pos, "%s must be true, false or one ${{ expression }}, not %s", what, quote(t.Text))
-	}
-	return t
-}
-
-// number reads a number greater than zero, or an expression.
-func (d *decoder) number(n *yaml.Node, what string, at *place) sallyport.Template {
-	t := d.template(n, what, at)
-	switch {
-	case n.Kind != yaml.ScalarNode || wholeExpr(t.Text):
-	case t.Text == "" || !isDecimal(t.Text):
-		d.report(t.Pos, "%s must be a number or one ${{ expression }}, not %s", what, quote(t.Text))
-	case parseNumber(t.Text) <= 0:
-		d.report(t.Pos, "%s must be greater than 0, not %s", what, t.Text)
-	}
-	return t
-}
-
-// wholeExpr reports whether the text is exactly one expression.
-func wholeExpr(text string) bool {
-	return strings.HasPrefix(text, "${{") && strings.HasSuffix(text, "}}")
-}
-
-// Scopes of the job's token, and what may be granted.
-var (
-	tokenScopes = []string{
-		"actions", "artifact-metadata", "attestations", "checks", "code-quality", "contents", "deployments",
-		"discussions", "id-token", "issues", "models", "packages", "pages", "pull-requests",
-		"repository-projects", "security-events", "statuses", "vulnerability-alerts",
-	}
-	tokenGrants = []string{"read", "write", "none"}
-)
-
-// permissions reads a permissions block. The result is never empty: a scope
-// that is not granted is listed as none, so that "{}" cannot be taken for
-// "not set".
-func (d *decoder) permissions(n *yaml.Node) sallyport.Permissions {
-	out := sallyport.Permissions{}
-	grant := "none"
-	if n.Kind == yaml.ScalarNode && !isNull(n) {
-		switch t := d.text(n, "permissions"); t.Text {
-		case "read-all":
-			grant = "read"
-		case "write-all":
-			grant = "write"
-		default:
-			d.report(t.Pos, "permissions is %s; allowed are read-all, write-all, {} and a mapping of scopes", quote(t.Text))
-		}
-	}
-	for _, scope := range tokenScopes {
-		out[scope] = grant
-	}
-	if n.Kind != yaml.ScalarNode {
-		for _, e := range d.fields(n, "permissions", tokenScopes) {
-			out[e.key.Text] = d.oneOf(e.val, "permissions."+e.key.Text, tokenGrants)
-		}
-	}
-	return out
 }

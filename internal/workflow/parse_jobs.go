@@ -19,8 +19,7 @@ var (
 	strategyKeys    = []string{"matrix", "fail-fast", "max-parallel"}
 	environmentKeys = []string{"name", "url", "deployment"}
 	runsOnKeys      = []string{"group", "labels"}
-	containerKeys   = []string{"image", "credentials", "env", "ports", "volumes", "options"}
-	serviceKeys     = append([]string{"entrypoint", "command"}, containerKeys...)
+	snapshotKeys    = []string{"image-name", "if", "version"}
 )
 
 // maxIdentifier is GitHub's limit of the id of a job or a step.
@@ -68,6 +67,7 @@ func (d *decoder) job(at entry) Job {
 			j.Name = d.template(e.val, "name", &atJobName)
 		case "needs":
 			j.NeedsAt = d.texts(e.val, "needs")
+			d.filled(e.val, "needs")
 			for _, t := range j.NeedsAt {
 				j.Needs = append(j.Needs, t.Text)
 			}
@@ -82,7 +82,7 @@ func (d *decoder) job(at entry) Job {
 		case "concurrency":
 			j.Concurrency = d.concurrency(e.val, &atJobConcurrency)
 		case "outputs":
-			j.Outputs = d.values(e.val, "outputs", &atJobOutputs, "output")
+			j.Outputs = d.pairs(e.val, "outputs", &atJobOutputs, "output")
 		case "env":
 			j.Env = d.env(e.val, "env", &atJobEnv)
 		case "defaults":
@@ -107,11 +107,11 @@ func (d *decoder) job(at entry) Job {
 				d.report(j.Uses.Pos, "%s names no reusable workflow: %v", quote(j.Uses.Text), err)
 			}
 		case "with":
-			j.With = d.values(e.val, "with", &atJobWith, "input")
+			j.With = d.pairs(e.val, "with", &atJobWith, "input")
 		case "secrets":
 			j.Secrets = d.jobSecrets(e.val)
 		case "snapshot":
-			d.report(e.key.Pos, "snapshot is not supported: Sallyport's runners take no images of themselves; remove the key")
+			d.snapshot(e)
 		}
 	}
 	for i := range j.StepsAt {
@@ -121,6 +121,25 @@ func (d *decoder) job(at entry) Job {
 		d.jobShape(&j, what, has)
 	}
 	return j
+}
+
+// snapshot checks a request for an image of the runner.
+func (d *decoder) snapshot(at entry) {
+	if at.val.Kind == yaml.ScalarNode {
+		d.text(at.val, "snapshot")
+		d.filled(at.val, "snapshot")
+	} else {
+		for _, e := range d.fields(at.val, "snapshot", snapshotKeys) {
+			if e.key.Text == "if" {
+				d.condition(e.val, &atJobSnapshotIf)
+				continue
+			}
+			d.text(e.val, "snapshot."+e.key.Text)
+			d.filled(e.val, "snapshot."+e.key.Text)
+		}
+		d.require(at.val, "snapshot", "image-name")
+	}
+	d.warn(at.key.Pos, "snapshot has no effect: Sallyport's runners take no images of themselves")
 }
 
 // jobShape checks which keys of a job go together.
@@ -149,38 +168,13 @@ func (d *decoder) jobShape(j *Job, what string, has []sallyport.Template) {
 	}
 }
 
-func (d *decoder) runsOn(n *yaml.Node) sallyport.Tree {
-	if n.Kind == yaml.MappingNode {
-		d.fields(n, "runs-on", runsOnKeys)
-	}
-	t := d.tree(n, &atJobRunsOn)
-	if t.Kind == sallyport.TreeNull || t.Kind == sallyport.TreeSeq && len(t.Items) == 0 {
-		d.report(t.Pos, "runs-on names no runner: write for example ubuntu-latest")
-	}
-	return t
-}
-
-func (d *decoder) environment(n *yaml.Node) sallyport.Tree {
-	if n.Kind == yaml.ScalarNode {
-		return d.tree(n, &atJobEnvironment)
-	}
-	t := sallyport.Tree{Kind: sallyport.TreeMap, Pos: posOf(n)}
-	named := false
-	for _, e := range d.fields(n, "environment", environmentKeys) {
-		at := &atJobEnvironment
-		if e.key.Text == "url" {
-			at = &atJobEnvironmentURL
-		}
-		named = named || e.key.Text == "name"
-		t.Pairs = append(t.Pairs, sallyport.TreePair{Key: e.key, Value: d.tree(e.val, at)})
-	}
-	if !named && n.Kind == yaml.MappingNode {
-		d.report(t.Pos, "environment has no name: add it")
-	}
-	return t
-}
-
 func (d *decoder) strategy(n *yaml.Node) (s sallyport.PlanStrategy) {
+	if d.object(n, &atJobStrategy) {
+		matrix := part(n, "matrix")
+		s.Matrix = sallyport.Tree{Kind: sallyport.TreeString, Text: matrix.Text, Pos: matrix.Pos}
+		s.FailFast, s.MaxParallel = part(n, "fail-fast"), part(n, "max-parallel")
+		return s
+	}
 	for _, e := range d.fields(n, "strategy", strategyKeys) {
 		switch e.key.Text {
 		case "matrix":
@@ -201,9 +195,12 @@ func (d *decoder) matrix(n *yaml.Node) sallyport.Tree {
 	if t.Kind == sallyport.TreeString && isExpr(t.Text) {
 		return t
 	}
-	if t.Kind != sallyport.TreeMap || len(t.Pairs) == 0 {
+	if t.Kind != sallyport.TreeMap {
 		d.report(t.Pos, "matrix must be a mapping of names to sequences, or an expression, not %s", kindName(n))
 		return t
+	}
+	if len(t.Pairs) == 0 {
+		d.report(t.Pos, "matrix has no names: add one with its values")
 	}
 	for _, p := range t.Pairs {
 		v := p.Value
@@ -224,30 +221,10 @@ func (d *decoder) matrix(n *yaml.Node) sallyport.Tree {
 	return t
 }
 
-func (d *decoder) container(n *yaml.Node, what string, keys []string) sallyport.Tree {
-	if n.Kind == yaml.MappingNode {
-		d.fields(n, what, keys)
-	}
-	return d.tree(n, &atJobContainer)
-}
-
-func (d *decoder) services(n *yaml.Node) sallyport.Tree {
-	if n.Kind != yaml.MappingNode {
-		return d.tree(n, &atJobContainer)
-	}
-	t := sallyport.Tree{Kind: sallyport.TreeMap, Pos: posOf(n)}
-	for _, e := range d.entries(n) {
-		d.identifier(e.key, "the service id")
-		v := d.container(e.val, "service "+quote(e.key.Text), serviceKeys)
-		t.Pairs = append(t.Pairs, sallyport.TreePair{Key: e.key, Value: v})
-	}
-	return t
-}
-
 // jobSecrets reads "inherit", or a mapping.
 func (d *decoder) jobSecrets(n *yaml.Node) sallyport.Tree {
 	if n.Kind == yaml.ScalarNode && n.Value == "inherit" {
 		return sallyport.Tree{Kind: sallyport.TreeString, Text: "inherit", Pos: posOf(n)}
 	}
-	return d.values(n, "secrets", &atJobSecrets, "secret")
+	return d.pairs(n, "secrets", &atJobSecrets, "secret")
 }

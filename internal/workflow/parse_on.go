@@ -66,7 +66,7 @@ var (
 	pullTypes = []string{
 		"assigned", "unassigned", "labeled", "unlabeled", "opened", "edited", "closed", "reopened", "synchronize",
 		"converted_to_draft", "locked", "unlocked", "enqueued", "dequeued", "milestoned", "demilestoned",
-		"ready_for_review", "review_requested", "review_request_removed", "auto_merge_enabled", "auto_merge_disabled",
+		"ready_for_review", "review_requested", "review_request_removed", "auto_merge_enabled", "auto_merge_disabled", "stacked",
 	}
 	pullDefaults = []string{"opened", "synchronize", "reopened"}
 )
@@ -86,12 +86,11 @@ var events = map[string]eventSpec{
 	"discussion_comment":          typed("created", "edited", "deleted"),
 	"fork":                        {},
 	"gollum":                      {},
-	"image_version":               {keys: []string{"names", "versions"}},
+	"image_version":               {keys: []string{"types", "names", "versions"}, types: []string{"created", "ready", "deleted"}},
 	"issue_comment":               typed("created", "edited", "deleted", "pinned", "unpinned"),
 	"issues":                      typed("opened", "edited", "deleted", "transferred", "pinned", "unpinned", "closed", "reopened", "assigned", "unassigned", "labeled", "unlabeled", "locked", "unlocked", "milestoned", "demilestoned", "typed", "untyped", "field_added", "field_removed"),
 	"label":                       typed("created", "edited", "deleted"),
-	"member":                      typed("added", "edited", "deleted"),
-	"merge_group":                 {keys: []string{"types", "branches", "branches-ignore"}, types: []string{"checks_requested", "destroyed"}, defaults: []string{"checks_requested"}},
+	"merge_group":                 {keys: []string{"types", "branches", "branches-ignore"}, types: []string{"checks_requested"}, defaults: []string{"checks_requested"}},
 	"milestone":                   typed("created", "closed", "opened", "edited", "deleted"),
 	"page_build":                  {},
 	"project":                     typed("created", "updated", "closed", "reopened", "edited", "deleted"),
@@ -156,14 +155,8 @@ func (d *decoder) trigger(name sallyport.Template, n *yaml.Node) Trigger {
 		}
 		return t
 	}
-	if len(spec.keys) == 0 {
-		if n.Kind != yaml.MappingNode || len(n.Content) > 0 {
-			d.report(posOf(n), "the event %s has no filters: leave it empty", t.Name)
-		}
-		return t
-	}
 	var paths = map[string]sallyport.Pos{}
-	for _, e := range d.fields(n, "on."+t.Name, spec.keys) {
+	for _, e := range d.filters(n, t.Name, spec.keys) {
 		what := "on." + t.Name + "." + e.key.Text
 		paths[e.key.Text] = e.key.Pos
 		switch e.key.Text {
@@ -181,8 +174,12 @@ func (d *decoder) trigger(name sallyport.Template, n *yaml.Node) Trigger {
 			t.Paths = d.patterns(e.val, what)
 		case "paths-ignore":
 			t.PathsIgnore = d.patterns(e.val, what)
+		case "names", "versions":
+			d.texts(e.val, what)
+			d.filled(e.val, what)
 		case "workflows":
 			t.Workflows = d.texts(e.val, what)
+			d.filled(e.val, what)
 		case "inputs":
 			t.Inputs = d.inputs(e.val, what, t.Name == "workflow_call")
 		case "outputs":
@@ -199,8 +196,42 @@ func (d *decoder) trigger(name sallyport.Template, n *yaml.Node) Trigger {
 	return t
 }
 
+// filterKeys are the filters of all events.
+var filterKeys = append([]string{"types", "workflows", "names", "versions"}, refKeys...)
+
+// filters returns the entries of an event's filters. A filter that the event
+// does not have, or one that is misspelt, GitHub leaves out of account in
+// silence; here it is a warning.
+func (d *decoder) filters(n *yaml.Node, event string, known []string) []entry {
+	what := "on." + event
+	if n.Kind != yaml.MappingNode {
+		d.report(posOf(n), "%s must be empty or a mapping of filters, not %s", what, kindName(n))
+		return nil
+	}
+	all := d.entries(n)
+	out := all[:0]
+	for _, e := range all {
+		key := e.key.Text
+		meant := strings.ReplaceAll(strings.ToLower(key), "_", "-")
+		switch {
+		case slices.Contains(known, key):
+			out = append(out, e)
+		case len(known) == 0:
+			d.warn(e.key.Pos, "the event %s has no filters: GitHub ignores %s; remove it", event, quote(key))
+		case slices.ContainsFunc(filterKeys, func(f string) bool { return meant == f || nearest(meant, []string{f}) != "" }):
+			d.warn(e.key.Pos, "the event %s has no filter %s%s: GitHub ignores it; there are %s", event, quote(key), didYouMean(meant, known), strings.Join(known, ", "))
+		default:
+			d.report(e.key.Pos, "unknown key %s in %s; allowed are %s", quote(key), what, strings.Join(known, ", "))
+		}
+	}
+	return out
+}
+
 func (d *decoder) activity(n *yaml.Node, what string, allowed []string) []sallyport.Template {
 	out := d.texts(n, what)
+	if !isNull(n) { // which GitHub takes for no filter
+		d.filled(n, what)
+	}
 	for _, t := range out {
 		if allowed != nil && !slices.Contains(allowed, t.Text) {
 			d.report(t.Pos, "unknown activity type %s in %s%s; there are %s", quote(t.Text), what, didYouMean(t.Text, allowed), strings.Join(allowed, ", "))
@@ -212,6 +243,9 @@ func (d *decoder) activity(n *yaml.Node, what string, allowed []string) []sallyp
 // patterns reads filter patterns and checks that they can be matched.
 func (d *decoder) patterns(n *yaml.Node, what string) []sallyport.Template {
 	out := d.texts(n, what)
+	if !isNull(n) { // which GitHub takes for no filter
+		d.filled(n, what)
+	}
 	if len(out) > maxPatterns {
 		d.report(out[maxPatterns].Pos, "%s has more than %d patterns", what, maxPatterns)
 		return nil
@@ -226,7 +260,7 @@ func (d *decoder) patterns(n *yaml.Node, what string) []sallyport.Template {
 		}
 	}
 	if negative > 0 && negative == len(out) && !strings.HasSuffix(what, "-ignore") {
-		d.report(out[0].Pos, "%s has only patterns that leave something out: add one without !, for example **", what)
+		d.warn(out[0].Pos, "%s has only patterns that leave something out, so that nothing ever matches: add one without !, for example **", what)
 	}
 	return out
 }
@@ -241,12 +275,13 @@ func (d *decoder) schedules(name sallyport.Template, n *yaml.Node) []Schedule {
 		var s Schedule
 		for _, e := range d.fields(c, "on.schedule", []string{"cron", "timezone"}) {
 			t := d.text(e.val, "on.schedule."+e.key.Text)
+			d.filled(e.val, "on.schedule."+e.key.Text)
 			if e.key.Text == "timezone" {
 				s.Timezone = t
 				continue
 			}
 			s.Cron = t
-			if err := checkCron(t.Text); err != nil {
+			if err := checkCron(t.Text); err != nil && t.Text != "" {
 				d.report(t.Pos, "invalid cron expression %s: %v", quote(t.Text), err)
 			}
 		}
@@ -267,7 +302,7 @@ var (
 )
 
 func (d *decoder) inputs(n *yaml.Node, what string, call bool) []Input {
-	if isNull(n) {
+	if isNull(n) && !call {
 		return nil
 	}
 	if n.Kind != yaml.MappingNode {
@@ -309,7 +344,7 @@ func (d *decoder) input(at entry, keys, types []string, call bool) Input {
 			if call {
 				in.Default = d.tree(e.val, &atCallDefault)
 			} else {
-				in.Default = d.tree(e.val, &place{name: "the default of an input"})
+				in.Default = d.tree(e.val, &atDispatchDefault)
 			}
 		case "options":
 			in.Options = d.texts(e.val, "options")
@@ -375,6 +410,9 @@ func (d *decoder) callSecrets(n *yaml.Node, what string) []CallSecret {
 	var out []CallSecret
 	for _, e := range d.entries(n) {
 		d.identifier(e.key, "the secret name")
+		if equalFold(e.key.Text, "github_token") {
+			d.report(e.key.Pos, "the secret name %s is reserved: a called workflow has github.token without being given it", quote(e.key.Text))
+		}
 		s := CallSecret{Name: e.key.Text}
 		if !isNull(e.val) {
 			for _, f := range d.fields(e.val, "secret "+quote(s.Name), callSecretKeys) {

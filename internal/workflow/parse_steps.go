@@ -160,8 +160,10 @@ func (d *decoder) step(n *yaml.Node, scope *stepScope, parallel bool) Step {
 			s.Env = d.env(e.val, "env", scope.at)
 		case "shell":
 			s.Shell = d.shell(d.template(e.val, "shell", scope.at))
+			d.filled(e.val, "shell")
 		case "working-directory":
 			s.WorkingDirectory = d.template(e.val, "working-directory", scope.at)
+			d.filled(e.val, "working-directory")
 		case "continue-on-error":
 			s.ContinueOnError = d.boolean(e.val, "continue-on-error", scope.at)
 		case "timeout-minutes":

@@ -31,6 +31,8 @@ var (
 	atConcurrency = place{name: "concurrency", contexts: ctxWorkflow}
 	atEnv         = place{name: "env", contexts: []string{"github", "inputs", "vars", "secrets"}}
 
+	atDispatchDefault = place{name: "on.workflow_dispatch.inputs.<id>.default"}
+
 	atCallDefault = place{name: "on.workflow_call.inputs.<id>.default", contexts: ctxWorkflow}
 	atCallOutput  = place{name: "on.workflow_call.outputs.<id>.value", contexts: []string{"github", "inputs", "vars", "jobs"}}
 
@@ -41,7 +43,10 @@ var (
 	atJobTimeout        = place{name: "jobs.<id>.timeout-minutes", contexts: ctxJob}
 	atJobContinue       = place{name: "jobs.<id>.continue-on-error", contexts: ctxJob}
 	atJobConcurrency    = place{name: "jobs.<id>.concurrency", contexts: ctxJob}
-	atJobContainer      = place{name: "jobs.<id>.container", contexts: ctxStep[:len(ctxStep)-1]}
+	atJobContainer      = place{name: "jobs.<id>.container", contexts: ctxJob}
+	atJobContainerEnv   = place{name: "jobs.<id>.container.env", contexts: ctxStep}
+	atJobCredentials    = place{name: "jobs.<id>.container.credentials", contexts: append(slices.Clone(ctxJob), "secrets", "env")}
+	atJobSnapshotIf     = place{name: "jobs.<id>.snapshot.if", contexts: ctxJob}
 	atJobEnvironment    = place{name: "jobs.<id>.environment", contexts: ctxJob}
 	atJobEnvironmentURL = place{name: "jobs.<id>.environment.url", contexts: without(ctxStep, "secrets")}
 	atJobEnv            = place{name: "jobs.<id>.env", contexts: append(slices.Clone(ctxJob), "secrets")}
@@ -75,7 +80,11 @@ func (p *place) check(n *node) (bad *exprError) {
 		switch {
 		case bad != nil:
 		case x.op == opContext && !slices.Contains(p.contexts, x.name):
-			bad = exprErrorf(x.pos, "the context %q is not available in %s; there are %s", x.name, p.name, strings.Join(p.contexts, ", "))
+			there := strings.Join(p.contexts, ", ")
+			if there == "" {
+				there = "none"
+			}
+			bad = exprErrorf(x.pos, "the context %q is not available in %s; there are %s", x.name, p.name, there)
 		case x.op == opCall && x.name == "hashfiles" && !p.hashFiles:
 			bad = exprErrorf(x.pos, "hashFiles() is not available in %s: it needs the files of the workspace, so only steps can call it", p.name)
 		case x.op == opCall && slices.Contains(statusFunctions, x.name) && !p.status:

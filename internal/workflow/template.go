@@ -1,6 +1,9 @@
 package workflow
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // segment is a part of a template: literal text, or an expression.
 type segment struct {
@@ -59,6 +62,34 @@ func (p *exprParser) template(text string, out []segment) ([]segment, *exprError
 
 // isExpr reports whether text holds an expression.
 func isExpr(text string) bool { return strings.Contains(text, "${{") }
+
+// literalExpr returns the text of an expression that is nothing but a text in
+// quotes. GitHub takes it wherever it takes a text.
+func literalExpr(text string) (string, bool) {
+	segs, err := parseTemplate(text, isContext)
+	if err != nil || len(segs) != 1 || segs[0].expr == nil || segs[0].expr.op != opLiteral || segs[0].expr.val.Kind() != KindString {
+		return "", false
+	}
+	return segs[0].expr.val.String(), true
+}
+
+// formatLength is the length of the format() that GitHub makes of text with
+// expressions in it.
+func formatLength(segs []segment) int {
+	if len(segs) < 2 {
+		return 0
+	}
+	n := len("format('')")
+	for _, s := range segs {
+		n += utf8.RuneCountInString(s.text)
+		if s.expr != nil {
+			n += len("{0}, ")
+			continue
+		}
+		n += strings.Count(s.text, "'") + strings.Count(s.text, "{") + strings.Count(s.text, "}")
+	}
+	return n
+}
 
 // isInsert reports whether a mapping's key is the ${{ insert }} directive,
 // which stands for the entries of its value.
