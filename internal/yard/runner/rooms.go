@@ -61,7 +61,7 @@ func (j *job) prepareRooms(ctx context.Context, f *frame) error {
 	j.peers, j.hosts = spec.Peers, spec.Hosts
 	f.scope.Set("job", withEntries(f.scope.Get("job"), j.jobEntries()...))
 	if j.needsServices() {
-		if err := j.serve(&spec); err != nil {
+		if err := j.serve(ctx, &spec); err != nil {
 			return err
 		}
 	}

@@ -37,8 +37,8 @@ func (j *job) needsServices() bool {
 // maxSocketPath is what Linux takes as the path of a unix socket.
 const maxSocketPath = 107
 
-// serve starts the services and says in spec where the room finds them.
-func (j *job) serve(spec *sallyport.RoomSpec) error {
+// serve starts the services, which live as long as ctx, and says in spec where the room finds them.
+func (j *job) serve(ctx context.Context, spec *sallyport.RoomSpec) error {
 	dir := filepath.Join(j.layout.dir, "services")
 	if err := errors.Join(os.Mkdir(dir, 0o700), os.Mkdir(filepath.Join(dir, "uploads"), 0o700)); err != nil {
 		return fmt.Errorf("make the services' directory: %w", err)
@@ -65,7 +65,7 @@ func (j *job) serve(spec *sallyport.RoomSpec) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for the job's services: %w", err), s.closeDir())
 	}
-	go func() { s.served <- s.toolkit.Serve(ln) }()
+	go func() { s.served <- s.toolkit.Serve(ctx, ln) }()
 	j.services = s
 	spec.Serve, spec.ServePort = path, toolkit.Port
 	return nil

@@ -2,6 +2,8 @@ package toolkit
 
 import (
 	"context"
+	"errors"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -101,5 +103,45 @@ func TestCoreToolkit(t *testing.T) {
 	}
 	if got := strings.Join(y.asked, " "); got != " sts.example refused" {
 		t.Errorf("asked for %q", got)
+	}
+}
+
+type principalKey struct{}
+
+// who is a control plane that tells who asks it.
+type who struct{ sallyport.Yard }
+
+func (who) IDToken(ctx context.Context, _ sallyport.LeaseRef, _ string) (string, error) {
+	name, _ := ctx.Value(principalKey{}).(string)
+	return name, nil
+}
+
+// TestServeAsksAsTheRunner has a request reach the control plane with what the
+// runner's context holds: who it is, above all.
+func TestServeAsksAsTheRunner(t *testing.T) {
+	t.Parallel()
+	s := newService(t, who{}, mayHaveTokens)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(context.WithValue(t.Context(), principalKey{}, "the runner"), ln) }()
+	r, err := http.NewRequest("GET", "http://"+ln.Addr().String()+"/idtoken", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+s.idToken)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := string(readAll(t, res.Body))
+	res.Body.Close()
+	if !strings.Contains(body, `"the runner"`) {
+		t.Errorf("got %s", body)
+	}
+	if err := errors.Join(s.Close(), <-served); err != nil {
+		t.Error(err)
 	}
 }

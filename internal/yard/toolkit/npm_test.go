@@ -82,7 +82,7 @@ func newNPMRoom(t testing.TB, yard sallyport.Yard, change func(*Config)) *npmRoo
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
+	go func() { served <- s.Serve(t.Context(), ln) }()
 	t.Cleanup(func() {
 		if err := errors.Join(s.Close(), <-served); err != nil {
 			t.Error(err)

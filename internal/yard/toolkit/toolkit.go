@@ -1,6 +1,7 @@
 package toolkit
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
@@ -93,8 +94,10 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// Serve answers connections until Close.
-func (s *Service) Serve(ln net.Listener) error {
+// Serve answers connections until Close. What it asks of the control plane it asks
+// with what ctx holds, and no longer than ctx lives. It is called once.
+func (s *Service) Serve(ctx context.Context, ln net.Listener) error {
+	s.server.BaseContext = func(net.Listener) context.Context { return ctx }
 	if err := s.server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the job's toolkits: %w", err)
 	}
