@@ -129,6 +129,60 @@ func TestRemoteActionErrors(t *testing.T) {
 	}
 }
 
+// A workflow of another repository is what the lock says. What it names without a
+// repository is beside it, but for actions of the workspace.
+func TestRemoteCalls(t *testing.T) {
+	t.Parallel()
+	called := "on: workflow_call\njobs:\n  a: { uses: ./.github/workflows/inner.yml }\n"
+	inner := "on: workflow_call\njobs:\n  b: { runs-on: x, steps: [{ uses: ./mine }, { uses: $/theirs }] }\n"
+	action := "name: a\nruns: { using: composite, steps: [{ run: x, shell: sh }] }"
+	compile := func(uses string, r remotes) (*sallyport.Plan, string) {
+		f, diags := Parse("w.yml", []byte("on: push\njobs: { j: { uses: '"+uses+"' } }"))
+		if hasErrors(diags) {
+			t.Fatal(diags)
+		}
+		p, diags := Compile(CompileInput{File: f, Event: Event{Name: "push"}, Remote: r.remote, ReadFile: func(path string) ([]byte, error) {
+			if path == "mine/action.yml" {
+				return []byte(action), nil
+			}
+			return nil, sallyport.Errorf(sallyport.CodeNotFound, "no %s", path)
+		}})
+		var b strings.Builder
+		for _, d := range diags {
+			b.WriteString(d.String() + "\n")
+		}
+		return p, b.String()
+	}
+	p, diags := compile("o/r/.github/workflows/c.yml@v1", remotes{"o/r@v1": {".github/workflows/c.yml": called, ".github/workflows/inner.yml": inner, "theirs/action.yml": action}})
+	if p == nil {
+		t.Fatal(diags)
+	}
+	c := p.Jobs[0].Call
+	in := c.Jobs[0].Call
+	if c.Source == nil || c.Source.Repository != "o/r" || c.Workflow.Path != ".github/workflows/c.yml" || in.Source == nil || in.Workflow.Path != ".github/workflows/inner.yml" {
+		t.Fatalf("%+v, %+v", c, in)
+	}
+	if s := in.Jobs[0].Steps; s[0].Uses != "./mine" || s[1].Uses != "o/r/theirs@v1" || p.Actions["./mine"].Source != nil || p.Actions["o/r/theirs@v1"].Source == nil {
+		t.Errorf("steps %+v, actions %+v", s, p.Actions)
+	}
+	if len(p.Files) != 2 {
+		t.Errorf("files %v", p.Files)
+	}
+	for name, c := range map[string]struct {
+		remotes remotes
+		want    string
+	}{
+		"not locked": {nil, "w.yml:2:20: o/r@v1 is not locked; lock it"},
+		"no file":    {remotes{"o/r@v1": {}}, "w.yml:2:20: there is no workflow o/r/.github/workflows/c.yml@v1"},
+		"inner":      {remotes{"o/r@v1": {".github/workflows/c.yml": called}}, "o/r/.github/workflows/c.yml@v1:3:14: there is no workflow o/r/.github/workflows/inner.yml@v1"},
+		"circle":     {remotes{"o/r@v1": {".github/workflows/c.yml": strings.ReplaceAll(called, "inner", "c")}}, "call each other in a circle"},
+	} {
+		if p, diags := compile("o/r/.github/workflows/c.yml@v1", c.remotes); p != nil || !strings.Contains(diags, c.want) {
+			t.Errorf("%s: got %s, want %q", name, diags, c.want)
+		}
+	}
+}
+
 func FuzzParseReference(f *testing.F) {
 	for _, s := range []string{"a/b@v1", "a/b/c/d@refs/x", "a/b@", "A.b/c_d-e@1.0.0+x", "a/b//c@v", "../b@v", "a/b@@c/d@1"} {
 		f.Add(s)
