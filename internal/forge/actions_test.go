@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/blobstore"
+	"github.com/sallyport-ci/sallyport/internal/sallyporttest"
 )
 
 // actionHost is a directory of repositories, and what fetches from it.
@@ -254,5 +255,36 @@ func TestStaysInside(t *testing.T) {
 		if got := staysInside(c.at, c.to); got != c.want {
 			t.Errorf("%s to %s: %v", c.at, c.to, got)
 		}
+	}
+}
+
+// BenchmarkKeptAction is what a locked action of 5 MB costs the control plane when it is
+// kept: whether it is there, and reading the sealed tree to the end for a runner.
+func BenchmarkKeptAction(b *testing.B) {
+	blobs, err := blobstore.OpenDir(blobstore.Config{Dir: b.TempDir(), KMS: sallyporttest.NewKMS()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := newActionHost(b)
+	s.blobs = blobs
+	u := s.repository(b, "acme/tool")
+	u.write("action.yml", "x")
+	u.write("dist/index.js", strings.Repeat("// a bundle of some packages\n", 180_000))
+	source := sallyport.PlanSource{Repository: "acme/tool", Ref: "main", Commit: u.commit("one")}
+	if source.Digest, err = s.Keep(b.Context(), source); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := s.Keep(b.Context(), source); err != nil {
+			b.Fatal(err)
+		}
+		tree, err := s.Open(b.Context(), source.Digest)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, tree); err != nil {
+			b.Fatal(err)
+		}
+		tree.Close()
 	}
 }

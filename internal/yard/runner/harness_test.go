@@ -46,6 +46,14 @@ func (h *hostSandbox) Prepare(ctx context.Context, spec sallyport.RoomSpec) (sal
 			return nil, err
 		}
 	}
+	for _, b := range spec.Binds {
+		if !strings.Contains(b.Target, "/"+actionsDir+"/") {
+			continue // the job sees it where it is
+		}
+		if err := os.CopyFS(b.Target, os.DirFS(b.Source)); err != nil {
+			return nil, err
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.prepared++
@@ -489,6 +497,7 @@ func (tr trial) try(t testing.TB) ended {
 		t.Errorf("%d rooms are alive", tr.box.alive)
 	}
 	left, err := os.ReadDir(r.cfg.WorkDir)
+	left = slices.DeleteFunc(left, func(e fs.DirEntry) bool { return e.Name() == treesDir })
 	if err != nil || len(left) > 0 {
 		t.Errorf("left in the work directory: %v, %v", left, err)
 	}

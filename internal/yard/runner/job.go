@@ -27,16 +27,17 @@ var (
 // job is one lease while it is worked on. The fields above mu belong to the
 // goroutine that runs the job's own steps, or do not change once it has begun.
 type job struct {
-	runner *Runner
-	lease  *sallyport.Lease
-	plan   *sallyport.PlanJob
-	layout *layout
-	main   lane // of the job's own steps
-	list   []*entry
-	crew   crew                        // the background steps
-	pres   []*entry                    // what actions do before the first step
-	trees  map[sallyport.Digest]string // actions of other repositories, as directories in what is given
-	room   sallyport.Room
+	runner  *Runner
+	lease   *sallyport.Lease
+	plan    *sallyport.PlanJob
+	layout  *layout
+	main    lane // of the job's own steps
+	list    []*entry
+	crew    crew                        // the background steps
+	pres    []*entry                    // what actions do before the first step
+	trees   map[sallyport.Digest]string // actions of other repositories, as directories in what is given
+	release []func()                    // ends the use of these by the job
+	room    sallyport.Room
 
 	container      *container // its image; nil on the host's view
 	sidecars       []*sidecar
@@ -119,6 +120,9 @@ func (r *Runner) do(ctx context.Context, lease *sallyport.Lease) {
 	j.handIn(talk, life.Err() != nil, result)
 	leave(nil)
 	services.Wait()
+	for _, release := range j.release {
+		release()
+	}
 	if j.layout != nil {
 		if err := j.layout.remove(); err != nil {
 			j.slog.ErrorContext(ctx, "job directory was not removed", "err", err)

@@ -5,9 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -45,6 +47,8 @@ type layout struct {
 
 	home, toolCache, given, work string // in the room
 
+	shared map[string]string // directories that other jobs see too, by their names beneath given
+
 	workRoot *os.Root   // bulk, opened before the room exists
 	commands *os.Root   // bulk/_temp/_runner_file_commands, likewise
 	roots    []*os.Root // it, and those that the job removed
@@ -63,7 +67,7 @@ func newLayout(parent, project string, volume sallyport.Volume) (*layout, error)
 	l := &layout{
 		dir: filepath.Join(parent, "job-"+hex.EncodeToString(b[:])), repo: shortName(project),
 		home: roomHome, toolCache: roomToolCache, given: roomGiven, work: roomHome + "/work",
-		fresh: map[string]commandFile{}, volume: volume,
+		fresh: map[string]commandFile{}, volume: volume, shared: map[string]string{},
 	}
 	l.bulk = filepath.Join(l.dir, "work")
 	if volume != nil {
@@ -112,10 +116,14 @@ func (l *layout) fill() error {
 
 // binds are the directories that the room sees.
 func (l *layout) binds() []sallyport.Bind {
-	return []sallyport.Bind{
+	binds := []sallyport.Bind{
 		{Source: l.bulk, Target: l.work},
 		{Source: filepath.Join(l.dir, "given"), Target: l.given, ReadOnly: true},
 	}
+	for _, name := range slices.Sorted(maps.Keys(l.shared)) {
+		binds = append(binds, sallyport.Bind{Source: l.shared[name], Target: path.Join(l.given, name), ReadOnly: true})
+	}
+	return binds
 }
 
 // forContainer moves the places in the room to where GitHub has them in a container.

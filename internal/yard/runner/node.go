@@ -41,6 +41,9 @@ func toolArch() string {
 // node finds what runs an action that asks for "node20": the newest of that line in the
 // tool cache, else the Node.js of the host, whatever its version.
 func (r *Runner) node(ctx context.Context, j *job, using string) (nodeProgram, error) {
+	if j.container != nil {
+		return j.imageNode(ctx, using)
+	}
 	if n, ok := cachedNode(j.layout.toolCache, strings.TrimPrefix(using, "node")); ok {
 		return n, nil
 	}
@@ -58,6 +61,41 @@ func (r *Runner) node(ctx context.Context, j *job, using string) (nodeProgram, e
 	}
 	return nodeProgram{}, sallyport.Errorf(sallyport.CodeInvalid, "the action runs on %s, and this host has no Node.js that a job can use", using).
 		WithHint("install Node.js on the host, under /usr or /opt, or in the tool cache as %s/node/VERSION/%s", j.layout.toolCache, toolArch())
+}
+
+// imageNode is the Node.js of the job container: that of the host need not run on the
+// image's libraries.
+func (j *job) imageNode(ctx context.Context, using string) (nodeProgram, error) {
+	search, ok := j.container.env.get("PATH")
+	if !ok {
+		search = j.runner.cfg.Path
+	}
+	v, err := j.nodeVersion(ctx, "node", search)
+	if err != nil {
+		return nodeProgram{}, err
+	}
+	if v == (version{}) {
+		return nodeProgram{}, sallyport.Errorf(sallyport.CodeInvalid, "the action runs on %s, and the image of the job container has no Node.js", using).
+			WithHint("use an image that has it, or run the job without a container")
+	}
+	return nodeProgram{"node", v, "the image"}, nil
+}
+
+// nodeVersion asks a program for its version, in the room of the job; zero when it does not run.
+func (j *job) nodeVersion(ctx context.Context, program, search string) (version, error) {
+	var out said
+	result, err := j.room.Exec(ctx, sallyport.ExecSpec{
+		Argv: []string{program, "--version"}, Dir: j.layout.work, Stdout: &out, Stderr: &out,
+		Env: []sallyport.EnvVar{{Name: "HOME", Value: j.layout.home}, {Name: "PATH", Value: search}},
+	})
+	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeInvalid {
+		return version{}, err
+	}
+	v, ok := findVersion(out.String())
+	if err != nil || result.ExitCode != 0 || !ok {
+		return version{}, nil
+	}
+	return v, nil
 }
 
 // cachedNode finds the newest complete Node.js of a major version in a tool cache
@@ -91,16 +129,11 @@ func (n *nodes) version(ctx context.Context, j *job, file nodeFile) (version, er
 	if known {
 		return v, nil
 	}
-	var out said
-	result, err := j.room.Exec(ctx, sallyport.ExecSpec{
-		Argv: []string{file.path, "--version"}, Dir: j.layout.work, Stdout: &out, Stderr: &out,
-		Env: []sallyport.EnvVar{{Name: "HOME", Value: j.layout.home}, {Name: "PATH", Value: j.runner.cfg.Path}},
-	})
-	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeInvalid {
+	v, err := j.nodeVersion(ctx, file.path, j.runner.cfg.Path)
+	if err != nil {
 		return version{}, err
 	}
-	v, ok := findVersion(out.String())
-	if err != nil || result.ExitCode != 0 || !ok {
+	if v == (version{}) {
 		return version{}, sallyport.Errorf(sallyport.CodeInvalid, "the Node.js of this host does not run in a room").
 			WithHint("install it under /usr or /opt, with all that it needs")
 	}

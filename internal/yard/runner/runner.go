@@ -69,6 +69,7 @@ type Runner struct {
 	isolation sallyport.Isolation
 	layout    func(parent, project string, volume sallyport.Volume) (*layout, error)
 	nodes     nodes
+	trees     trees
 }
 
 // New checks the configuration. Nothing is started.
@@ -102,7 +103,7 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	return &Runner{cfg: cfg, layout: newLayout}, nil
+	return &Runner{cfg: cfg, layout: newLayout, trees: trees{dir: filepath.Join(cfg.WorkDir, treesDir)}}, nil
 }
 
 // Run leases jobs and does them, up to Capacity at the same time, until ctx
@@ -173,7 +174,7 @@ func (r *Runner) prepare(ctx context.Context) error {
 		return fmt.Errorf("read the work directory: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "job-") {
+		if strings.HasPrefix(e.Name(), "job-") || e.Name() == treesDir {
 			if err := os.RemoveAll(filepath.Join(r.cfg.WorkDir, e.Name())); err != nil {
 				r.cfg.Log.WarnContext(ctx, "old job directory was not removed", "dir", e.Name(), "err", err)
 			}

@@ -19,7 +19,7 @@ import (
 
 const (
 	// actionsDir holds the actions of other repositories, as OWNER/NAME/REF, beneath what
-	// the runner gives to the job, which is read-only there.
+	// the runner gives to the job. It is read-only there.
 	actionsDir = "_actions"
 	// Bounds of an action; they are those of the control plane, which made the
 	// archive, and are checked again here.
@@ -62,7 +62,7 @@ func (j *job) fetchAction(ctx context.Context, s *sallyport.PlanStep, depth int)
 	return nil
 }
 
-// fetchTree unpacks a tree where the room will see it.
+// fetchTree makes a tree one of those that the room will see.
 func (j *job) fetchTree(ctx context.Context, s sallyport.PlanSource) error {
 	name := path.Join(actionsDir, safeName(s.Repository), strings.ReplaceAll(safeName(s.Ref), "/", "_"))
 	for _, taken := range j.trees {
@@ -70,27 +70,32 @@ func (j *job) fetchTree(ctx context.Context, s sallyport.PlanSource) error {
 			name += "_" + s.Digest.Short()
 		}
 	}
-	var content io.ReadCloser
-	if err := retry(ctx, func() (err error) {
-		content, err = j.runner.cfg.Yard.Action(ctx, j.lease.Ref, s.Digest)
-		return err
-	}); err != nil {
+	dir, release, err := j.runner.trees.get(ctx, s.Digest, func(dir string) (int64, error) {
+		var content io.ReadCloser
+		if err := retry(ctx, func() (err error) {
+			content, err = j.runner.cfg.Yard.Action(ctx, j.lease.Ref, s.Digest)
+			return err
+		}); err != nil {
+			return 0, err
+		}
+		defer content.Close()
+		return unpackTree(dir, content, s.Digest)
+	})
+	if err != nil {
 		return err
 	}
-	defer content.Close()
-	dir := filepath.Join(j.layout.dir, "given", filepath.FromSlash(name))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	j.release = append(j.release, release)
+	at := filepath.Join(j.layout.dir, "given", filepath.FromSlash(name))
+	if err := os.MkdirAll(at, 0o755); err != nil {
 		return err
 	}
-	for at := dir; at != filepath.Join(j.layout.dir, "given"); at = filepath.Dir(at) { // the umask may have taken bits away
+	for ; at != filepath.Join(j.layout.dir, "given"); at = filepath.Dir(at) { // the umask may have taken bits away
 		if err := os.Chmod(at, 0o755); err != nil {
 			return err
 		}
 	}
-	if err := unpackTree(dir, content, s.Digest); err != nil {
-		return err
-	}
 	j.trees[s.Digest] = name
+	j.layout.shared[name] = dir
 	return nil
 }
 
@@ -118,11 +123,11 @@ func (j *job) actionDir(a *sallyport.PlanAction) (string, error) {
 }
 
 // unpackTree writes a tree beneath dir, and nothing elsewhere, whatever it says.
-// The tree must be the one that the digest names.
-func unpackTree(dir string, content io.Reader, digest sallyport.Digest) error {
+// The tree must be the one that the digest names. It returns the bytes of its files.
+func unpackTree(dir string, content io.Reader, digest sallyport.Digest) (int64, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer root.Close()
 	pr, pw := io.Pipe()
@@ -142,7 +147,7 @@ func unpackTree(dir string, content io.Reader, digest sallyport.Digest) error {
 	if got := <-sum; err == nil && got != digest {
 		err = badTree("its content is not what %s names", digest)
 	}
-	return err
+	return maxTreeBytes - u.left, err
 }
 
 func badTree(format string, args ...any) error {
