@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,6 +37,35 @@ func BenchmarkStep(b *testing.B) {
 		}
 		reportSteps(b, before)
 	})
+}
+
+// BenchmarkWarmAction compares jobs of one step in a room: the step itself, and the same as
+// a locked action of a thousand files that an earlier job had unpacked already.
+func BenchmarkWarmAction(b *testing.B) {
+	files := map[string]string{"action.yml": "runs:\n  using: composite\n  steps: [{ run: 'true', shell: bash }]\n"}
+	for i := range 1000 {
+		files[fmt.Sprintf("node_modules/p%d/index%d.js", i/20, i)] = strings.Repeat("// a bundle of some packages\n", 180)
+	}
+	for name, step := range map[string]string{"step": "- { run: 'true', shell: bash }\n", "action": "- uses: acme/tool@v1\n"} {
+		b.Run(name, func(b *testing.B) {
+			tr := trial{yaml: steps(step), yard: newFakeYard(), remotes: map[string]map[string]string{"acme/tool@v1": files}}
+			r := newTestRunner(b, tr.yard, realSandbox(b), nil)
+			r.layout, r.cfg.Path = newLayout, defaultPath
+			lease := tr.lease(b)
+			do := func() {
+				tr.yard.log = nil
+				r.do(b.Context(), lease)
+				if e := <-tr.yard.result; e.Conclusion != sallyport.Success {
+					b.Fatal(e.Cause)
+				}
+			}
+			do()
+			for b.Loop() {
+				do()
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/1000/float64(b.N), "ms/job")
+		})
+	}
 }
 
 func benchJob(b *testing.B, box sallyport.Sandbox, step string, change func(*Runner)) {
