@@ -23,7 +23,7 @@ func (s caches) Caches(ctx context.Context, p sallyport.ProjectID, page sallypor
 }
 
 func (s caches) CacheUses(ctx context.Context, id sallyport.RunID) ([]sallyport.CacheUse, error) {
-	if _, err := (runs{s.e}).run(ctx, actRead, id); err != nil {
+	if _, err := runs(s).run(ctx, actRead, id); err != nil {
 		return nil, err
 	}
 	var out []sallyport.CacheUse

@@ -215,6 +215,9 @@ func testJobs(t *testing.T, s sallyport.Store) {
 	i := func(n int) sallyport.JobID { return id[sallyport.JobID](n) }
 	view(t, s, func(tx sallyport.Tx) error {
 		got, err := tx.Jobs().Get(want.ID)
+		if err != nil {
+			return err
+		}
 		wantEqual(t, "job", got, want)
 		wantEqual(t, "by run", ids(tx.Jobs().ByRun(r1.ID)), []sallyport.JobID{want.ID, i(9), i(8), i(7)})
 		wantEqual(t, "in group", ids(tx.Jobs().InGroup(push.Project, "g")), []sallyport.JobID{want.ID, i(9), i(8), i(7), i(6), i(5)})
@@ -236,6 +239,9 @@ func testJobs(t *testing.T, s sallyport.Store) {
 			return err
 		}
 		got, err := tx.Jobs().Get(want.ID)
+		if err != nil {
+			return err
+		}
 		wantEqual(t, "saved job", got, changed)
 		wantEqual(t, "unfinished in group", ids(tx.Jobs().InGroup(push.Project, "g")), []sallyport.JobID{i(9), i(8), i(7), i(6), i(5)})
 		changed.Steps, changed.Isolation = changed.Steps[:1], nil

@@ -57,12 +57,6 @@ type exprParser struct {
 	kids  []*node                   // room for their arguments
 }
 
-// parseExpr parses one expression; known says which context names exist.
-func parseExpr(src string, known func(context string) bool) (*node, *exprError) {
-	p := exprParser{known: known}
-	return p.parse(src, 0)
-}
-
 // parse parses the expression that is the rest of src from start on. Positions
 // count from the start of src.
 func (p *exprParser) parse(src string, start int) (*node, *exprError) {
