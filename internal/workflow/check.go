@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"go.yaml.in/yaml/v3"
 )
 
 // CheckInput is a file that Check looks at.
@@ -38,6 +39,7 @@ func Check(in CheckInput) []sallyport.Diagnostic {
 	if isActionSource(in.Path, in.Src) {
 		a, diags := ParseAction(in.Path, in.Src)
 		c.add(diags)
+		c.described()
 		if a != nil && !hasErrors(diags) {
 			c.steps(in.Path, a.Steps, 1)
 		}
@@ -50,6 +52,18 @@ func Check(in CheckInput) []sallyport.Diagnostic {
 		}
 	}
 	return c.sorted()
+}
+
+// described warns of what GitHub's documentation requires of an action, and
+// its runner does not.
+func (c *checker) described() {
+	d := &decoder{path: c.in.Path, src: c.in.Src}
+	root := d.document()
+	for _, key := range []string{"name", "description"} {
+		if k, _ := lookup(root, key); k == nil && root != nil && root.Kind == yaml.MappingNode {
+			c.compiler.diags.add(c.in.Path, severityWarning, posOf(root), "the action has no %s: add it", key)
+		}
+	}
 }
 
 // isActionSource reports whether a file is an action's metadata file: by its
@@ -156,7 +170,11 @@ func (c *checker) uses(file string, s Step, depth int) (height int) {
 	case a.Action == nil && a.height == 0: // a step before may put it there
 		return report(severityWarning, "there is no %s in %s of this repository", strings.Join(actionFiles, " or "), quote(dir))
 	case a.Action != nil:
-		c.compiler.checkWith(file, s, sallyport.PlanAction{Kind: sallyport.ActionComposite, Inputs: a.Inputs})
+		kind := sallyport.ActionComposite
+		if a.Using.Text == "docker" {
+			kind = sallyport.ActionContainer
+		}
+		c.compiler.checkWith(file, s, sallyport.PlanAction{Kind: kind, Inputs: a.Inputs})
 	}
 	return a.height
 }

@@ -41,6 +41,7 @@ type Step struct {
 	sallyport.PlanStep
 	UsesAt     sallyport.Pos
 	ParallelAt []Step // Parallel with what a plan does not carry
+	runs       bool   // it has a "run", if an empty one
 }
 
 var (

@@ -153,7 +153,7 @@ func (d *decoder) step(n *yaml.Node, scope *stepScope, parallel bool) Step {
 				d.report(e.key.Pos, "uses names no action")
 			}
 		case "run":
-			s.Run = d.template(e.val, "run", scope.at)
+			s.Run, s.runs = d.template(e.val, "run", scope.at), true
 		case "with":
 			s.With = d.values(e.val, "with", scope.at, "input")
 		case "env":

@@ -65,6 +65,8 @@ var (
 	atActionOutput  = place{name: "outputs.<id>.value", contexts: ctxAction}
 	atActionStep    = place{name: "runs.steps", contexts: ctxAction, hashFiles: true}
 	atActionStepIf  = place{name: "runs.steps.if", contexts: ctxAction, hashFiles: true, status: true}
+	atActionArgs    = place{name: "runs.args", contexts: []string{"inputs"}}
+	atActionEnv     = place{name: "runs.env", contexts: []string{"inputs"}}
 	atActionPreIf   = place{name: "runs.pre-if", contexts: without(ctxAction, "steps"), hashFiles: true, status: true}
 	atActionPostIf  = place{name: "runs.post-if", contexts: ctxAction, hashFiles: true, status: true}
 )

@@ -163,6 +163,9 @@ func (c *compiler) checkWith(file string, s Step, a sallyport.PlanAction) {
 	for _, in := range a.Inputs {
 		names = append(names, in.Name)
 	}
+	if a.Kind == sallyport.ActionContainer { // every one has these
+		names = append(names, "entrypoint", "args")
+	}
 	for _, p := range s.With.Pairs {
 		given[foldCase(p.Key.Text)] = true
 		known := slices.ContainsFunc(names, func(n string) bool { return equalFold(n, p.Key.Text) })
