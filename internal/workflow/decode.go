@@ -443,11 +443,13 @@ func (d *decoder) texts(n *yaml.Node, what string) []sallyport.Template {
 	out := make([]sallyport.Template, 0, len(n.Content))
 	for _, c := range n.Content {
 		t := d.text(c, "an item of "+what)
-		if t.Text == "" && c.Kind == yaml.ScalarNode {
+		switch {
+		case c.Kind != yaml.ScalarNode: // reported already
+		case t.Text == "":
 			d.report(t.Pos, "an item of %s is empty: remove it", what)
-			continue
+		default:
+			out = append(out, t)
 		}
-		out = append(out, t)
 	}
 	return out
 }

@@ -109,7 +109,7 @@ func (d *decoder) keyNodes(n *yaml.Node) []*yaml.Node {
 	return keys
 }
 
-// sort brings the diagnostics into the order of the file.
+// sort brings the diagnostics into the order of the file, each once.
 func (d *decoder) sort() {
 	slices.SortStableFunc(d.diags.list, func(a, b sallyport.Diagnostic) int {
 		if a.Pos.Line != b.Pos.Line {
@@ -117,6 +117,7 @@ func (d *decoder) sort() {
 		}
 		return a.Pos.Col - b.Pos.Col
 	})
+	d.diags.list = slices.Compact(d.diags.list) // what an alias stands for is read again where it stands
 }
 
 // defaults reads a defaults block; without a place, expressions are refused.

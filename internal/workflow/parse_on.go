@@ -355,7 +355,7 @@ func (d *decoder) input(at entry, keys, types []string, call bool) Input {
 	switch {
 	case call && !hasType:
 		d.report(in.Pos, "%s has no type: add type: string, boolean or number", what)
-	case in.Type == "choice" && len(in.Options) == 0:
+	case in.Type == "choice" && len(in.Options) == 0 && !call:
 		d.report(in.Pos, "%s is a choice without options: add them", what)
 	case in.Type != "choice" && in.Options != nil:
 		d.report(in.Options[0].Pos, "%s has options but is no choice: add type: choice", what)

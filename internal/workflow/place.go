@@ -13,6 +13,7 @@ type place struct {
 	name      string
 	contexts  []string
 	status    bool // always(), cancelled(), failure(), success()
+	needed    bool // failure() and success() take the ids of jobs
 	hashFiles bool
 }
 
@@ -36,7 +37,7 @@ var (
 	atCallDefault = place{name: "on.workflow_call.inputs.<id>.default", contexts: ctxWorkflow}
 	atCallOutput  = place{name: "on.workflow_call.outputs.<id>.value", contexts: []string{"github", "inputs", "vars", "jobs"}}
 
-	atJobIf             = place{name: "jobs.<id>.if", contexts: ctxNeeds, status: true}
+	atJobIf             = place{name: "jobs.<id>.if", contexts: ctxNeeds, status: true, needed: true}
 	atJobStrategy       = place{name: "jobs.<id>.strategy", contexts: ctxNeeds}
 	atJobName           = place{name: "jobs.<id>.name", contexts: ctxJob}
 	atJobRunsOn         = place{name: "jobs.<id>.runs-on", contexts: ctxJob}
@@ -91,6 +92,8 @@ func (p *place) check(n *node) (bad *exprError) {
 			bad = exprErrorf(x.pos, "hashFiles() is not available in %s: it needs the files of the workspace, so only steps can call it", p.name)
 		case x.op == opCall && slices.Contains(statusFunctions, x.name) && !p.status:
 			bad = exprErrorf(x.pos, "%s() is not available in %s: only an if can call it", x.fn.name, p.name)
+		case x.op == opCall && slices.Contains(statusFunctions, x.name) && !p.needed && len(x.args) > 0:
+			bad = exprErrorf(x.pos, "%s() takes no argument in %s: only the if of a job can name jobs", x.fn.name, p.name)
 		}
 	})
 	return bad
