@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"slices"
 	"strings"
@@ -50,22 +51,33 @@ func TestExprBatchGoesOn(t *testing.T) {
 	}
 }
 
-func FuzzExprBatch(f *testing.F) {
-	f.Add([]byte(`{"id":1,"expr":"github.ref","context":{"github":{"ref":"x"}}}`))
-	f.Add([]byte("{}\n\n[]\n{\"id\":{\"a\":\"\\n\"},\"expr\":\"1 +\"}"))
-	f.Fuzz(func(t *testing.T, in []byte) {
+// TestExprBatchAnswersEachLine has lines of bytes that are no request. What
+// reads them is fuzzed where it is; here each gets one answer.
+func TestExprBatchAnswersEachLine(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{
+		"", "\n", " \t\r\n\n", "{}", "null", "[]\n\x00\n\xff\xfe", "{\"id\":1}{\"id\":2}", `{"id":{"a":"\n"},"expr":"1 +"}`,
+		"{\"expr\":\"'\xff'\"}", `{"id":1e400,"expr":"1"}`, `{"expr":"1","context":{"a":1,"A":2}}`, `{"expr":"hashFiles('/')"}`,
+		`{"expr":"a","context":{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}}`, "{\"id\":1\r,\"expr\":\"1\"}\r\n",
+	} {
 		var out bytes.Buffer
-		if err := exprBatch(bytes.NewReader(in), &out); err != nil {
+		if err := exprBatch(strings.NewReader(in), &out); err != nil {
 			t.Fatal(err)
 		}
 		lines := 0
-		for line := range bytes.Lines(in) {
-			if len(bytes.TrimSpace(line)) > 0 {
+		for line := range strings.Lines(in) {
+			if strings.TrimSpace(line) != "" {
 				lines++
 			}
 		}
-		if got := bytes.Count(out.Bytes(), []byte("\n")); got != lines {
-			t.Fatalf("%d answers to %d lines: %q", got, lines, out.String())
+		answers := bytes.SplitAfter(out.Bytes(), []byte("\n"))
+		if answers = answers[:len(answers)-1]; len(answers) != lines {
+			t.Errorf("%.80q: %d answers to %d lines", in, len(answers), lines)
 		}
-	})
+		for _, a := range answers {
+			if !json.Valid(a) {
+				t.Errorf("%.80q: %q is not JSON", in, a)
+			}
+		}
+	}
 }

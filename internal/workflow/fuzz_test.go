@@ -3,7 +3,9 @@ package workflow
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	sallyport "github.com/sallyport-ci/sallyport"
@@ -120,13 +122,25 @@ func FuzzParseAction(f *testing.F) {
 func FuzzFromJSON(f *testing.F) {
 	f.Add([]byte(`{"a":[1,null,"x",{"b":true}]}`))
 	f.Add([]byte(`[[[[`))
+	f.Add([]byte(`"\ud83d\ude00 \ud83d \/\u00e9"`))
+	f.Add([]byte("-1.50E-3 "))
+	f.Add([]byte("\"\xff\""))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		v, err := FromJSON(raw)
+		var want any
+		known := json.Unmarshal(raw, &want)
+		if bounded := err != nil && (strings.Contains(err.Error(), "deeper than") || strings.Contains(err.Error(), "more than")); (err == nil) != (known == nil) && !bounded &&
+			!strings.Contains(fmt.Sprint(known), "cannot unmarshal number") { // beyond the range; ours is infinite
+			t.Fatalf("%q: %v, encoding/json: %v", raw, err, known)
+		}
 		if err != nil {
 			return
 		}
-		if !json.Valid(raw) {
-			t.Fatalf("accepted %q", raw)
+		if s, ok := want.(string); ok && v.String() != s {
+			t.Fatalf("%q is %q, want %q", raw, v.String(), s)
+		}
+		if f, ok := want.(float64); ok && v.Float() != f {
+			t.Fatalf("%q is %v, want %v", raw, v.Float(), f)
 		}
 		if out, err := v.MarshalJSON(); err != nil || !json.Valid(out) {
 			t.Fatalf("%q became %q (%v)", raw, out, err)

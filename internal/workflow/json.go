@@ -217,7 +217,7 @@ func (r *jsonReader) quoted() (string, error) {
 			r.off++
 			s := r.text[start : r.off-1]
 			if !ascii {
-				s = strings.ToValidUTF8(s, "\uFFFD")
+				s = validUTF8(s)
 			}
 			return s, nil
 		case c >= utf8.RuneSelf:
@@ -231,6 +231,14 @@ func (r *jsonReader) quoted() (string, error) {
 	return "", r.unexpected()
 }
 
+// validUTF8 replaces each byte that is not UTF-8 by U+FFFD.
+func validUTF8(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.Map(func(r rune) rune { return r }, s)
+}
+
 // escaped reads the rest of a string that has an escape sequence here.
 func (r *jsonReader) escaped(start int) (string, error) {
 	buf := append(make([]byte, 0, r.off-start+32), r.text[start:r.off]...)
@@ -239,7 +247,7 @@ func (r *jsonReader) escaped(start int) (string, error) {
 		switch {
 		case c == '"':
 			r.off++
-			return strings.ToValidUTF8(string(buf), "\uFFFD"), nil
+			return validUTF8(string(buf)), nil
 		case c < ' ':
 			return "", r.unexpected()
 		case c != '\\':
