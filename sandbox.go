@@ -43,7 +43,8 @@ type Volume interface {
 type Room interface {
 	// Exec runs one process in the room and waits until it ends. Processes that it
 	// leaves behind stay until Destroy. When ctx ends, the process's whole
-	// group gets SIGTERM, after spec.Grace SIGKILL, and Exec returns ctx's cause.
+	// group gets SIGTERM (or SIGINT: spec.Interrupt), after spec.Grace SIGKILL, and
+	// Exec returns ctx's cause.
 	// Concurrent calls run side by side. The error is nil when the
 	// process ran, whatever its exit code; CodeInvalid when it could not be
 	// started (no such file, not executable).
@@ -118,6 +119,10 @@ type ExecSpec struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Grace  time.Duration // from SIGTERM to SIGKILL; 0 = 7.5 s
+	// Interrupt, when set, tells from ctx's cause whether the group gets SIGINT first,
+	// as by Ctrl-C, after Grace SIGTERM and a third of Grace later SIGKILL. What
+	// ignores SIGINT gets SIGTERM as soon as the process itself has ended.
+	Interrupt func(cause error) bool
 }
 
 // ExecResult is how a process ended, by the word of the room's own init: it

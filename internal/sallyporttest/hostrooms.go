@@ -156,7 +156,7 @@ func (r *hostRoom) Exec(ctx context.Context, spec sallyport.ExecSpec) (sallyport
 	}
 	r.running(cmd.Process.Pid, true)
 	ended := make(chan struct{})
-	r.work.Go(func() { r.stopWith(ctx, cmd.Process.Pid, spec.Grace, ended) })
+	r.work.Go(func() { r.stopWith(ctx, cmd.Process.Pid, spec, ended) })
 	err := cmd.Wait()
 	r.running(cmd.Process.Pid, false)
 	close(ended)
@@ -185,16 +185,24 @@ func (r *hostRoom) running(group int, yes bool) {
 }
 
 // stopWith ends the command's group when ctx does, unless it ended before.
-func (r *hostRoom) stopWith(ctx context.Context, group int, grace time.Duration, ended <-chan struct{}) {
+func (r *hostRoom) stopWith(ctx context.Context, group int, spec sallyport.ExecSpec, ended <-chan struct{}) {
 	select {
 	case <-ended:
 		return
 	case <-ctx.Done():
-		_ = syscall.Kill(-group, syscall.SIGTERM)
 	}
+	grace := spec.Grace
 	if grace == 0 {
 		grace = 7500 * time.Millisecond
 	}
+	if spec.Interrupt != nil && spec.Interrupt(context.Cause(ctx)) {
+		_ = syscall.Kill(-group, syscall.SIGINT)
+		select {
+		case <-ended:
+		case <-time.After(grace):
+		}
+	}
+	_ = syscall.Kill(-group, syscall.SIGTERM)
 	select {
 	case <-ended:
 	case <-time.After(grace):

@@ -282,6 +282,10 @@ func testCancel(t *testing.T, s *suite) {
 	r := s.room(t, sallyport.RoomSpec{})
 	cause := errors.New("told to stop")
 	for _, c := range []struct{ name, script, out string }{
+		{"interrupted", `trap 'echo interrupted; exit 0' INT; trap 'echo terminated; exit 0' TERM; echo ready; while :; do sleep 0.01; done`, "ready\ninterrupted\n"},
+		{"interrupted, deaf to it", `trap '' INT; trap 'echo terminated; exit 0' TERM; echo ready; while :; do sleep 0.01; done`, "ready\nterminated\n"},
+		{"interrupted, the background jobs", `sleep 1000 & echo ready; wait`, "ready\n"},
+		{"interrupted, deaf to all", `trap '' INT TERM; echo ready; while :; do sleep 0.01; done`, "ready\n"},
 		{"cooperative", `trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done`, "ready\nbye\n"},
 		{"the whole group", `sleep 1000 & echo ready; wait`, "ready\n"},
 		{"a child cleans up", `sh -c 'trap "sleep 0.05; echo cleaned; exit" TERM; echo ready; while :; do sleep 0.01; done' & trap 'exit 1' TERM; wait; wait`, "ready\ncleaned\n"},
@@ -291,7 +295,8 @@ func testCancel(t *testing.T, s *suite) {
 			ctx, cancel := context.WithCancelCause(context.Background())
 			defer cancel(nil)
 			out := &started{cancel: cancel, cause: cause}
-			_, err := r.Exec(ctx, sallyport.ExecSpec{Argv: []string{"sh", "-c", c.script}, Env: env, Stdout: out, Grace: 500 * time.Millisecond})
+			_, err := r.Exec(ctx, sallyport.ExecSpec{Argv: []string{"sh", "-c", c.script}, Env: env, Stdout: out, Grace: 500 * time.Millisecond,
+				Interrupt: func(why error) bool { return errors.Is(why, cause) && strings.HasPrefix(c.name, "interrupted") }})
 			if !errors.Is(err, cause) {
 				t.Errorf("got error %v, want %v", err, cause)
 			}

@@ -290,12 +290,12 @@ func stopOne(ctx context.Context, s *step) error {
 	lane.stopped = true
 	for l := range j.leaves {
 		if l.lane == lane {
-			l.stop(errCancelled)
+			l.stop(errStopped)
 		}
 	}
 	j.mu.Unlock()
 	j.crew.hurry(t)
-	last := time.AfterFunc(cancelGrace, func() { t.hard(errCancelled) })
+	last := time.AfterFunc(cancelGrace, func() { t.hard(errStopped) })
 	defer last.Stop()
 	select {
 	case <-t.done:

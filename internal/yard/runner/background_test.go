@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 )
@@ -110,14 +111,14 @@ func TestBackgroundSteps(t *testing.T) {
 - run: echo "${{ steps.bg.outcome }} ${{ steps.bg.conclusion }} ${{ job.status }}"
 `, want: sallyport.Success, outcomes: "cancelled success success success", has: []string{"3 system|Cancelling server.", "4 |cancelled cancelled success"}},
 		{name: "cancel what has failed", yaml: `
-- { id: bg, background: true, name: bg, run: 'touch done; exit 1' }
-- run: '` + until("done") + `; sleep 0.2'
+- { id: bg, background: true, name: bg, run: exit 1 }
+- run: '` + until("reported") + `'
 - cancel: bg
 - run: echo goes on
 `, want: sallyport.Failure, outcomes: "failure success success success failure", has: []string{"4 |goes on", "5 error|A background step failed: bg."}},
 		{name: "cancel what has ended", yaml: `
-- { id: bg, background: true, run: 'echo x=1 >> $GITHUB_OUTPUT; touch done' }
-- run: '` + until("done") + `; sleep 0.2'
+- { id: bg, background: true, run: 'echo x=1 >> $GITHUB_OUTPUT' }
+- run: '` + until("reported") + `'
 - cancel: bg
 - run: echo "${{ steps.bg.outcome }} ${{ steps.bg.outputs.x }}"
 `, want: sallyport.Success, has: []string{"4 |success 1"}},
@@ -161,6 +162,21 @@ runs:
     - { run: "echo never", shell: bash }
     - { if: always(), run: "echo cleanup ${{ job.status }}", shell: bash }
 `}}
+			if strings.Contains(c.yaml, "reported") {
+				// The file comes when the first step is reported as completed.
+				tr.yard = newFakeYard()
+				var dir string
+				tr.config = func(cfg *Config) { dir = cfg.WorkDir }
+				tr.during = func(y *fakeYard) {
+					for !y.completed(0) {
+						time.Sleep(time.Millisecond)
+					}
+					workspaces, _ := filepath.Glob(filepath.Join(dir, "job-*", "work", "hello", "hello"))
+					for _, w := range workspaces {
+						_ = os.WriteFile(filepath.Join(w, "reported"), nil, 0o644)
+					}
+				}
+			}
 			if c.outputs != nil {
 				tr.yaml = strings.Replace(tr.yaml, "    steps:", "    outputs: { x: '${{ steps.bg.outputs.x }}' }\n    steps:", 1)
 			}

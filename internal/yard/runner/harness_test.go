@@ -226,6 +226,15 @@ func (y *fakeYard) ImageLayer(context.Context, sallyport.LeaseRef, string, sally
 	return nil, sallyport.Errorf(sallyport.CodeNotFound, "no images")
 }
 
+// completed reports whether a report had the step as completed.
+func (y *fakeYard) completed(step int) bool {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return slices.ContainsFunc(y.reports, func(r sallyport.JobReport) bool {
+		return step < len(r.Steps) && r.Steps[step].Status == sallyport.StatusCompleted
+	})
+}
+
 func (y *fakeYard) Source(_ context.Context, _ sallyport.LeaseRef, depth int) (io.ReadCloser, error) {
 	if y.source == nil {
 		return nil, sallyport.Errorf(sallyport.CodeNotFound, "there is no repository")

@@ -85,8 +85,17 @@ type leaf struct {
 	stop     context.CancelCauseFunc
 }
 
-// errCancelled is the cause of a leaf's end by cancellation.
-var errCancelled = errors.New("the job was cancelled")
+// errCancelled is the cause of a leaf's end by cancellation, errStopped by a cancel step.
+var (
+	errCancelled = errors.New("the job was cancelled")
+	errStopped   = fmt.Errorf("a cancel step ended it: %w", errCancelled)
+)
+
+// interrupts tells which ends of a step begin with SIGINT: cancellations and timeouts, as
+// GitHub's "Workflow cancellation reference" has it; a cancel step begins with SIGTERM.
+func interrupts(cause error) bool {
+	return errors.As(cause, &errTimeout{}) || errors.Is(cause, errCancelled) && !errors.Is(cause, errStopped)
+}
 
 // do works off a lease. It never fails: what went wrong is the job's result.
 func (r *Runner) do(ctx context.Context, lease *sallyport.Lease) {

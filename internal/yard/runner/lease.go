@@ -133,7 +133,10 @@ func (j *job) begin(ctx context.Context, s *step, survives bool) (leafCtx contex
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.leaves[l] = struct{}{}
-	if j.cancelled != "" && !survives || l.lane.stopped && !s.cleanup {
+	if l.lane.stopped && !s.cleanup {
+		stop(errStopped)
+	}
+	if j.cancelled != "" && !survives {
 		stop(errCancelled)
 	}
 	return leafCtx, func() {

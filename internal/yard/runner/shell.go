@@ -133,7 +133,7 @@ func (s *step) exec(ctx context.Context, argv []string, env []sallyport.EnvVar, 
 // execIn is exec for a room that need not be the job's own.
 func (s *step) execIn(ctx context.Context, room sallyport.Room, spec sallyport.ExecSpec, files *commandFiles) error {
 	j := s.job
-	spec.Stdout, spec.Stderr = s.out, s.out
+	spec.Stdout, spec.Stderr, spec.Interrupt = s.out, s.out, interrupts
 	result, err := room.Exec(ctx, spec)
 	s.out.close()
 	ferr := j.takeFiles(s, files)

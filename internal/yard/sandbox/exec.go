@@ -56,7 +56,7 @@ func (r *Room) Exec(ctx context.Context, spec sallyport.ExecSpec) (sallyport.Exe
 	defer talk.Close()
 	std.run()
 
-	a, err := r.await(ctx, talk, spec.Grace)
+	a, err := r.await(ctx, talk, spec)
 	werr := std.finish()
 	if err != nil {
 		return sallyport.ExecResult{}, err
@@ -139,7 +139,7 @@ func (r *Room) ended(err error) error {
 }
 
 // await waits for the answer, and passes on the end of ctx as signals.
-func (r *Room) await(ctx context.Context, talk *net.UnixConn, grace time.Duration) (answer, error) {
+func (r *Room) await(ctx context.Context, talk *net.UnixConn, spec sallyport.ExecSpec) (answer, error) {
 	type word struct {
 		a   answer
 		err error
@@ -154,12 +154,13 @@ func (r *Room) await(ctx context.Context, talk *net.UnixConn, grace time.Duratio
 		}
 		words <- w // ends at the latest when talk is closed
 	}()
+	grace := spec.Grace
 	if grace <= 0 {
 		grace = defaultGrace
 	}
 	done := ctx.Done()
 	var timer <-chan time.Time
-	next := unix.SIGKILL
+	var signals []unix.Signal // to come
 	for {
 		select {
 		case w := <-words:
@@ -172,14 +173,23 @@ func (r *Room) await(ctx context.Context, talk *net.UnixConn, grace time.Duratio
 			return answer{}, r.ended(w.err)
 		case <-done:
 			done = nil
-			_, _ = talk.Write([]byte{byte(unix.SIGTERM)}) // fails when the process ended just now
+			first := unix.SIGTERM
+			signals = []unix.Signal{unix.SIGKILL}
+			if spec.Interrupt != nil && spec.Interrupt(context.Cause(ctx)) {
+				first, signals = unix.SIGINT, []unix.Signal{unix.SIGTERM, unix.SIGKILL}
+			}
+			_, _ = talk.Write([]byte{byte(first)}) // fails when the process ended just now
 			timer = time.After(grace)
 		case <-timer:
-			if next == 0 {
+			if len(signals) == 0 {
 				return answer{}, context.Cause(ctx)
 			}
-			_, _ = talk.Write([]byte{byte(next)})
-			next, timer = 0, time.After(killTimeout)
+			_, _ = talk.Write([]byte{byte(signals[0])})
+			if signals = signals[1:]; len(signals) > 0 {
+				timer = time.After(grace / 3)
+			} else {
+				timer = time.After(killTimeout)
+			}
 		case <-r.gone:
 			return answer{}, r.ended(errors.New("destroyed"))
 		}

@@ -243,6 +243,9 @@ func (in *pidOne) exec(c *net.UnixConn, req request, files []*os.File) {
 	// Once a signal was asked for, the talk is over when the whole group is gone
 	// or was killed, not when its leader is: a shell dies before its children.
 	if o.signalled.Load() {
+		if syscall.Signal(o.last.Load()) == syscall.SIGINT {
+			_ = syscall.Kill(-pid, syscall.SIGTERM) // to what a shell shields from interrupts: its background jobs
+		}
 		in.awaitGroup(pid, o.killed)
 	}
 	o.over.Store(true)
@@ -280,6 +283,7 @@ func (in *pidOne) awaitGroup(pgid int, killed <-chan struct{}) {
 type order struct {
 	pid       int
 	signalled atomic.Bool
+	last      atomic.Int32  // the last signal
 	over      atomic.Bool   // the group is not ours to signal any more
 	killed    chan struct{} // closed after SIGKILL
 }
@@ -296,6 +300,7 @@ func (o *order) obey(c *net.UnixConn) {
 		if o.over.Load() {
 			return
 		}
+		o.last.Store(int32(sig))
 		o.signalled.Store(true)
 		_ = syscall.Kill(-o.pid, sig)
 		if sig == syscall.SIGKILL {
