@@ -134,7 +134,7 @@ jobs:
         options: >-
           --health-cmd "/server sallyporttest:probe get http://127.0.0.1:80/healthy"
           --health-interval 200ms --health-retries 100
-      none: {image: ''}
+      none: {image: "${{ '' }}"}
     steps:
       - run: |
           exec 3<>/dev/tcp/127.0.0.1/8080
@@ -142,6 +142,18 @@ jobs:
           cat <&3 | grep 'hello from the room /x'
       - run: test "${{ job.services.web.ports['80'] }}" = 8080
       - run: test ! -e /etc/marker
+  actions:
+    runs-on: ubuntu-latest
+    outputs: {greeting: "${{ steps.act.outputs.greeting }}"}
+    steps:
+      - uses: actions/checkout@v4
+      - uses: docker://IMAGE
+        with: {entrypoint: /bin/sh, args: -c "cat hello.txt > from-image; id -u; env"}
+        env: {MINE: of the step}
+      - run: grep 'from the repository' from-image
+      - id: act
+        uses: ./act
+        with: {who: world}
   sick:
     runs-on: ubuntu-latest
     services:
@@ -159,14 +171,15 @@ jobs:
     steps:
       - run: echo never
 `, "IMAGE", image)
-	write(t, dir, files{".github/workflows/ci.yml": work, "hello.txt": "from the repository"})
+	write(t, dir, files{".github/workflows/ci.yml": work, "hello.txt": "from the repository",
+		"act/action.yml": strings.ReplaceAll("name: act\ninputs: {who: {}}\noutputs: {greeting: {}}\nruns:\n  using: docker\n  image: docker://IMAGE\n  entrypoint: /entry\n  args: [one, '${{ inputs.who }}']\n", "IMAGE", image)})
 	got := command(t, os.Environ(), "sallyport", "run", "-C", dir, "--json")
 	lines := strings.Split(strings.TrimSpace(got.stdout), "\n")
 	var result runResult
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &result); err != nil {
 		t.Fatalf("last line %q: %v\n%s", lines[len(lines)-1], err, got.stderr)
 	}
-	want := map[string]string{"inside": "success", "beside": "success", "sick": "failure", "privileged": "failure", "mounted": "failure"}
+	want := map[string]string{"inside": "success", "beside": "success", "actions": "success", "sick": "failure", "privileged": "failure", "mounted": "failure"}
 	for _, j := range result.Jobs {
 		if string(j.Conclusion) != want[j.ID] {
 			t.Errorf("job %s: %s (%s), want %s", j.ID, j.Conclusion, j.Cause, want[j.ID])
@@ -175,6 +188,15 @@ jobs:
 		case "inside":
 			if m := j.Outputs["marker"]; m != "of the image, image, by the workflow, 1000, from the repository, /github/home" {
 				t.Errorf("inside sees %q", m)
+			}
+		case "actions":
+			if g := j.Outputs["greeting"]; g != "hello world" {
+				t.Errorf("the action's output is %q", g)
+			}
+			for _, want := range []string{"entry one world in /github/workspace with world", "FROM=image", "MINE=of the step", "GITHUB_WORKSPACE=/github/workspace"} {
+				if !strings.Contains(got.stdout, want) {
+					t.Errorf("an action did not say %q", want)
+				}
 			}
 		case "sick":
 			if !strings.Contains(j.Cause, "was not healthy after 2 checks") {

@@ -99,7 +99,7 @@ func (c *compiler) uses(o metafile, s Step, depth int) (key string) {
 		case strings.HasPrefix(key, "./"): // the workspace, also in an action of somebody else
 			a, ok = c.action(o, metafile{}, s, key[2:], key, depth)
 		case strings.HasPrefix(key, "docker://"):
-			c.fail(o, s, "%s is a container action; these are not supported yet: install the tool on the host, under /usr or /opt, and run it in a step", quote(key))
+			a, ok = imageAction(key), true
 		default:
 			a, ok = c.remote(o, s, depth)
 		}
@@ -110,6 +110,15 @@ func (c *compiler) uses(o metafile, s Step, depth int) (key string) {
 	}
 	c.checkWith(o.file, s, a)
 	return key
+}
+
+// imageAction is the action that a step with docker:// stands for: an image with
+// what the step says of it.
+func imageAction(uses string) sallyport.PlanAction {
+	return sallyport.PlanAction{
+		Kind: sallyport.ActionContainer, Name: uses, Image: strings.TrimPrefix(uses, "docker://"),
+		Inputs: []sallyport.PlanInput{{Name: "entrypoint"}, {Name: "args"}},
+	}
 }
 
 // fail reports an error where a step names its action.
@@ -252,7 +261,9 @@ func (a *Action) plan() (sallyport.PlanAction, error) {
 		out.Kind, out.Using = sallyport.ActionNode, a.Using.Text
 		out.Pre, out.PreIf, out.Main, out.Post, out.PostIf = a.Pre.Text, a.PreIf.Text, a.Main.Text, a.Post.Text, a.PostIf.Text
 	case strings.HasPrefix(a.Image.Text, "docker://"):
-		return out, fmt.Errorf("runs in the container image %s; container actions are not supported yet: install the tool on the host, under /usr or /opt, and run it in a step", quote(a.Image.Text))
+		out.Kind, out.Image = sallyport.ActionContainer, strings.TrimPrefix(a.Image.Text, "docker://")
+		out.Entrypoint, out.PreEntrypoint, out.PostEntrypoint, out.PostIf = a.Entrypoint.Text, a.PreEntrypoint.Text, a.PostEntrypoint.Text, a.PostIf.Text
+		out.Args, out.Env = a.Args, a.Env
 	default:
 		return out, fmt.Errorf("is built from a Dockerfile; images are not built in jobs yet: install the tool on the host, under /usr or /opt, and run it in a step")
 	}

@@ -6,6 +6,7 @@ import (
 
 	sallyport "github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
+	"github.com/sallyport-ci/sallyport/internal/yard/toolkit"
 )
 
 // Places in the room of a container action, as GitHub has them.
@@ -105,10 +106,14 @@ func (s *step) inContainerRoom(ctx context.Context, a *sallyport.PlanAction, c *
 		return err
 	}
 	links := j.containerLinks()
-	room, err := j.runner.cfg.Sandbox.Prepare(ctx, sallyport.RoomSpec{
+	spec := sallyport.RoomSpec{
 		ID: fmt.Sprintf("action-%s-%d-%d", j.lease.Job.ID, j.lease.Job.Attempt, j.nextRoom()), Hostname: "action",
 		Image: c.root, Links: links, Binds: j.layout.binds(), Limits: j.runner.cfg.Limits, Peers: j.peers, Hosts: j.hosts,
-	})
+	}
+	if j.services != nil {
+		spec.Serve, spec.ServePort = j.services.path, toolkit.Port
+	}
+	room, err := j.runner.cfg.Sandbox.Prepare(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("prepare the room of the action: %w", err)
 	}
@@ -145,6 +150,7 @@ func (s *step) containerEnv(a *sallyport.PlanAction, c *container, inputs *varia
 	}
 	for _, v := range []sallyport.EnvVar{
 		{Name: "HOME", Value: containerHome}, {Name: "GITHUB_WORKSPACE", Value: actionWorkspace}, {Name: "RUNNER_TEMP", Value: actionTemp}, {Name: "PATH", Value: path},
+		{Name: "PWD", Value: actionWorkspace}, // it is a link, and programs shall call it by its name
 	} {
 		all = setEnv(all, v)
 	}

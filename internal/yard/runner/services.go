@@ -21,6 +21,7 @@ type services struct {
 	toolkit *toolkit.Service
 	dir     *os.File // names the socket's directory where its path is too long
 	served  chan error
+	path    string // of the socket, as the sandbox dials it
 }
 
 // needsServices tells whether the job may call the services: it runs the code of
@@ -67,6 +68,7 @@ func (j *job) serve(ctx context.Context, spec *sallyport.RoomSpec) error {
 	}
 	go func() { s.served <- s.toolkit.Serve(ctx, ln) }()
 	j.services = s
+	s.path = path
 	spec.Serve, spec.ServePort = path, toolkit.Port
 	return nil
 }
