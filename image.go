@@ -40,8 +40,9 @@ type ImageConfig struct {
 // of another platform; CodeNotFound; CodeDenied when the registry wants a
 // credential; CodeUnavailable when it cannot be reached.
 type Images interface {
-	// Resolve finds what the reference names now.
-	Resolve(ctx context.Context, reference string) (Image, error)
+	// Resolve finds what the reference names now; anonymous: as somebody without a
+	// credential would see it.
+	Resolve(ctx context.Context, reference string, anonymous bool) (Image, error)
 	// Layer returns a blob of the image. Its digest is verified while it is read; the
 	// fault is an error at the latest at the end.
 	Layer(ctx context.Context, i Image, d Digest) (io.ReadCloser, error)

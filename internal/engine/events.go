@@ -31,11 +31,13 @@ type eventPayload struct {
 	PullRequest struct {
 		Number int64 `json:"number"`
 		Base   struct {
-			Ref string `json:"ref"`
+			Ref  string      `json:"ref"`
+			Repo payloadRepo `json:"repo"`
 		} `json:"base"`
 		Head struct {
-			Ref string `json:"ref"`
-			SHA string `json:"sha"`
+			Ref  string      `json:"ref"`
+			SHA  string      `json:"sha"`
+			Repo payloadRepo `json:"repo"`
 		} `json:"head"`
 	} `json:"pull_request"`
 	Release struct {
@@ -47,12 +49,16 @@ type eventPayload struct {
 	} `json:"merge_group"`
 }
 
+type payloadRepo struct {
+	FullName string `json:"full_name"`
+}
+
 // membersOnly are the events of the default branch that only somebody who may
-// write to the repository can cause. All others can be caused by anybody, and
+// write to the repository can cause, and whose text is theirs. All others can be caused by
+// anybody, if only through a program that reports about a fork's commit, and
 // what they start is untrusted, though the code is the default branch's.
 var membersOnly = map[string]bool{
-	"repository_dispatch": true, "branch_protection_rule": true, "delete": true, "label": true, "milestone": true, "public": true,
-	"deployment": true, "deployment_status": true, "page_build": true, "registry_package": true, "check_run": true, "check_suite": true, "status": true,
+	"repository_dispatch": true, "branch_protection_rule": true, "public": true,
 }
 
 // Deliver implements sallyport.Projects.
@@ -182,7 +188,10 @@ func (e *Engine) pullRequest(ctx context.Context, p sallyport.Project, refs map[
 		number = payload.PullRequest.Number
 	}
 	from := origin{fmt.Sprintf("refs/pull/%d/merge", number), head.SHA, sallyport.TierUntrusted}
-	if ref := "refs/heads/" + strings.TrimPrefix(head.Ref, "refs/heads/"); refs[ref] == head.SHA {
+	// A payload may lower the trust: a fork's branch can be named as one of ours and stand at the same commit.
+	base := payload.PullRequest.Base.Repo.FullName
+	own := head.Repo.FullName == "" || strings.EqualFold(head.Repo.FullName, base) || strings.EqualFold(head.Repo.FullName, p.Name)
+	if ref := "refs/heads/" + strings.TrimPrefix(head.Ref, "refs/heads/"); own && refs[ref] == head.SHA {
 		from.tier = sallyport.TierMember
 	}
 	return from, nil

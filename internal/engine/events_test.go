@@ -136,6 +136,8 @@ func TestDeliver(t *testing.T) {
 		return fmt.Sprintf(`{"action":"opened","number":7,"pull_request":{"base":{"ref":"main"},"head":{"ref":%q,"sha":%q,"repo":{"full_name":"demo"}}}}`, branch, sha)
 	}
 	check(t, deliver("pull_request", pull("feature", feature.Commit), ""))
+	// A fork's branch may stand where ours does, under the same name: the payload may lower the trust.
+	check(t, deliver("pull_request", strings.Replace(pull("feature", feature.Commit), `"full_name":"demo"`, `"full_name":"stranger/demo"`, 1), ""))
 	// A fork may call its branch as it likes: what no branch of ours stands at is untrusted.
 	h.push("feature", files{"other": "x"})
 	check(t, deliver("pull_request", pull("feature", feature.Commit), ""))
@@ -146,6 +148,7 @@ func TestDeliver(t *testing.T) {
 	check(t, deliver("repository_dispatch", `{"action":"go"}`, ""))
 	h.wantRuns([]string{
 		"pull_request pull_request refs/pull/7/merge member", "pull_request pull_request refs/pull/7/merge untrusted",
+		"pull_request pull_request refs/pull/7/merge untrusted",
 		"pull_request_target pull_request_target main untrusted", "issues issues main untrusted", "issue_comment issue_comment main untrusted",
 		"repository_dispatch repository_dispatch main protected",
 	})

@@ -105,6 +105,8 @@ func (e *Engine) idClaims(c *change, job sallyport.Job, audience string) (claims
 		return deny("add id-token: write to the permissions of the job and of the jobs that call its workflow", "the job may not have ID tokens")
 	case s.run.Tier == sallyport.TierUntrusted:
 		return deny("let somebody who may push start the run", "a run that somebody outside caused gets no ID tokens")
+	case s.run.Event != "pull_request" && s.belowItsRef():
+		return deny("start the workflow by a push or by hand", "the run has the code of %s and is trusted less: a token would speak for that ref", s.run.Ref)
 	case s.run.Event == "pull_request_target" && job.Environment == nil:
 		return deny("name an environment in the job", "a run of pull_request_target gets ID tokens in an environment only")
 	}

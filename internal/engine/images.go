@@ -67,7 +67,7 @@ func (y yard) Image(ctx context.Context, l sallyport.LeaseRef, reference string)
 	if i, ok := y.e.resolved.get(r.ID, reference); ok {
 		return i, nil
 	}
-	i, err := y.e.images.Resolve(ctx, reference)
+	i, err := y.e.images.Resolve(ctx, reference, r.Tier == sallyport.TierUntrusted) // the host's credentials are for members
 	if err != nil {
 		return i, err
 	}

@@ -115,11 +115,24 @@ func (f *frame) refusal(j *sallyport.Job) error {
 		return sallyport.Errorf(sallyport.CodeDenied, "no job may enter environment %s while its rules cannot be read: %s", j.Environment.Name, f.s.plan.Rules.Broken)
 	}
 	r := f.rule(j)
-	if r == nil || allowedRef(r.Refs, f.s.run.Ref) {
+	if r == nil || len(r.Refs) == 0 {
+		return nil
+	}
+	if f.s.belowItsRef() {
+		return sallyport.Errorf(sallyport.CodeDenied, "a %s run may not enter environment %s: it has the code of %s and is trusted less, for somebody else caused it",
+			f.s.run.Event, j.Environment.Name, f.s.run.Ref)
+	}
+	if allowedRef(r.Refs, f.s.run.Ref) {
 		return nil
 	}
 	return sallyport.Errorf(sallyport.CodeDenied, "%s may not enter environment %s: %s on %s allows %s",
 		f.s.run.Ref, j.Environment.Name, environment.File, f.s.p.DefaultBranch, strings.Join(r.Refs, ", "))
+}
+
+// belowItsRef tells a run that is trusted less than a push of its ref would be:
+// what caused it was not. Nothing may take the ref's name for its word.
+func (s *settlement) belowItsRef() bool {
+	return s.run.Tier.Rank() < tierOf(s.p, s.run.Ref).Rank()
 }
 
 // approval is why a job waits before its environment; "" when it may go on.

@@ -27,6 +27,8 @@ const (
 	maxReference = 512
 	maxLayers    = 127 // what overlay file systems and other clients take
 	maxLayer     = 8 << 30
+	maxImage     = 16 << 30
+	maxPorts     = 32
 	maxConfig    = 1 << 20
 	maxEnv       = 1000
 )
@@ -60,15 +62,19 @@ func New(c Config) (*Registry, error) {
 // scope is whose the layers are: nobody's, for their digest is all that counts.
 var scope = sallyport.Scope{Name: "image-layer"}
 
-func (r *Registry) options(ctx context.Context) []remote.Option {
+func (r *Registry) options(ctx context.Context, anonymous bool) []remote.Option {
+	var keychain authn.Keychain = authn.DefaultKeychain
+	if anonymous {
+		keychain = authn.NewMultiKeychain() // of none: no credential for any registry
+	}
 	return []remote.Option{
-		remote.WithContext(ctx), remote.WithTransport(r.c.Transport), remote.WithAuthFromKeychain(authn.DefaultKeychain),
+		remote.WithContext(ctx), remote.WithTransport(r.c.Transport), remote.WithAuthFromKeychain(keychain),
 		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}),
 	}
 }
 
 // Resolve implements sallyport.Images.
-func (r *Registry) Resolve(ctx context.Context, reference string) (sallyport.Image, error) {
+func (r *Registry) Resolve(ctx context.Context, reference string, anonymous bool) (sallyport.Image, error) {
 	none := sallyport.Image{}
 	if len(reference) > maxReference {
 		return none, sallyport.Errorf(sallyport.CodeInvalid, "the image reference %.60q… is longer than %d bytes", reference, maxReference)
@@ -82,7 +88,7 @@ func (r *Registry) Resolve(ctx context.Context, reference string) (sallyport.Ima
 		return none, sallyport.Errorf(sallyport.CodeDenied, "images of the registry %.200s are not allowed here", host).
 			WithHint("an operator allows it with: sallyport up --registry %s", host)
 	}
-	image, err := remote.Image(ref, r.options(ctx)...)
+	image, err := remote.Image(ref, r.options(ctx, anonymous)...)
 	if err != nil {
 		return none, fault(reference, err)
 	}
@@ -97,7 +103,7 @@ func (r *Registry) Resolve(ctx context.Context, reference string) (sallyport.Ima
 	if n := len(manifest.Layers); n > maxLayers {
 		return none, sallyport.Errorf(sallyport.CodeInvalid, "the image %.200q has %d layers; at most %d are taken", reference, n, maxLayers)
 	}
-	if manifest.Config.Size > maxConfig {
+	if s := manifest.Config.Size; s < 0 || s > maxConfig { // a negative one is read without end
 		return none, sallyport.Errorf(sallyport.CodeInvalid, "the image %.200q has a configuration of more than %d KiB", reference, maxConfig>>10)
 	}
 	raw, err := image.RawConfigFile()
@@ -117,7 +123,11 @@ func (r *Registry) Resolve(ctx context.Context, reference string) (sallyport.Ima
 	out := sallyport.Image{
 		Reference: reference, Name: ref.Context().Name(), Digest: sallyport.Digest(digest.String()), Config: configOf(config.Config),
 	}
+	total := int64(0)
 	for i, l := range manifest.Layers {
+		if total += max(0, l.Size); total > maxImage {
+			return none, sallyport.Errorf(sallyport.CodeInvalid, "the image %.200q has more than %d MiB", reference, maxImage>>20)
+		}
 		if l.Size < 0 || l.Size > maxLayer {
 			return none, sallyport.Errorf(sallyport.CodeInvalid, "a layer of the image %.200q has more than %d MiB", reference, maxLayer>>20)
 		}
@@ -138,7 +148,7 @@ func configOf(c v1.Config) sallyport.ImageConfig {
 	}
 	for port := range c.ExposedPorts {
 		number, protocol, _ := strings.Cut(port, "/")
-		if n, err := strconv.Atoi(number); err == nil && n > 0 && n < 1<<16 && (protocol == "" || protocol == "tcp") {
+		if n, err := strconv.Atoi(number); err == nil && n > 0 && n < 1<<16 && len(out.Ports) < maxPorts && (protocol == "" || protocol == "tcp") {
 			out.Ports = append(out.Ports, n)
 		}
 	}
@@ -163,7 +173,7 @@ func (r *Registry) fetch(ctx context.Context, i sallyport.Image, d sallyport.Dig
 	if err != nil {
 		return sallyport.Errorf(sallyport.CodeInvalid, "%.200q is no layer of an image", d)
 	}
-	layer, err := remote.Layer(ref, r.options(ctx)...)
+	layer, err := remote.Layer(ref, r.options(ctx, false)...)
 	if err != nil {
 		return fault(i.Reference, err)
 	}

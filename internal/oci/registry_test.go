@@ -72,11 +72,11 @@ func open(t *testing.T, registries ...string) *Registry {
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	host, image := served(t, v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
-	if _, err := open(t, "registry.example").Resolve(t.Context(), host+"/team/db:16"); sallyport.ErrorCode(err) != sallyport.CodeDenied {
+	if _, err := open(t, "registry.example").Resolve(t.Context(), host+"/team/db:16", false); sallyport.ErrorCode(err) != sallyport.CodeDenied {
 		t.Errorf("a registry that nobody allowed: got %v, want %s", err, sallyport.CodeDenied)
 	}
 	r := open(t, host)
-	got, err := r.Resolve(t.Context(), host+"/team/db:16")
+	got, err := r.Resolve(t.Context(), host+"/team/db:16", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestResolve(t *testing.T) {
 			}
 		}
 	}
-	if again, err := r.Resolve(t.Context(), host+"/team/db@"+string(got.Digest)); err != nil || again.Digest != got.Digest {
+	if again, err := r.Resolve(t.Context(), host+"/team/db@"+string(got.Digest), false); err != nil || again.Digest != got.Digest {
 		t.Errorf("by digest: %+v, %v", again, err)
 	}
 }
@@ -121,7 +121,7 @@ func TestResolveRefuses(t *testing.T) {
 		strings.Repeat("x", 1000):   sallyport.CodeInvalid,
 		"127.0.0.1:1/nobody/serves": sallyport.CodeUnavailable,
 	} {
-		if _, err := r.Resolve(t.Context(), reference); sallyport.ErrorCode(err) != want {
+		if _, err := r.Resolve(t.Context(), reference, false); sallyport.ErrorCode(err) != want {
 			t.Errorf("%.60q: got %v, want %s", reference, err, want)
 		}
 	}

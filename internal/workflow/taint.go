@@ -9,14 +9,14 @@ var (
 	taintedFields = []string{"head_ref", "ref", "ref_name"}
 	// taintedKeys are names of free text anywhere in the event's payload.
 	taintedKeys = []string{
-		"body", "description", "display_title", "head_branch", "head_ref", "homepage", "label",
+		"body", "context", "default_branch", "description", "details_url", "external_id", "target_url", "task", "display_title", "head_branch", "head_ref", "homepage", "label",
 		"message", "page_name", "ref", "ref_name", "summary", "tag_name", "text", "title",
 	}
 	// taintedPeople are names whose name, email and username people choose themselves.
 	taintedPeople = []string{"author", "committer", "labels", "label", "milestone", "user", "assets", "release", "pusher"}
 	taintedPerson = []string{"email", "name", "username"}
 	// taintedTrees are marked whole: the sender composes them.
-	taintedTrees = []string{"client_payload"}
+	taintedTrees = []string{"client_payload", "payload"}
 	// ownTrees of the payload describe this repository and are not written by outsiders.
 	ownTrees = []string{"enterprise", "organization", "repository", "installation"}
 )

@@ -163,6 +163,7 @@ func TestRefusals(t *testing.T) {
 		"hard link out":     {{{"h", "a", "../../../../../../etc/hostname"}}},
 		"hard link to link": {{{"l", "l", "/etc/passwd"}, {"h", "a", "l"}}},
 		"loop of links":     {{{"l", "a", "b"}, {"l", "b", "a"}, {"f", "a/x", ""}}},
+		"links that grow":   {{{"d", strings.Repeat("n/", 120), ""}, {"l", "a", strings.Repeat("n/", 119) + "n"}, {"l", "a/b", strings.Repeat("m/", 119) + "m"}, {"f", "a/b/" + strings.Repeat("x/", 100) + "y", ""}}},
 		"whiteout of dots":  {{{"f", "d/.wh...", ""}}},
 		"whiteout of none":  {{{"f", "d/.wh.", ""}}},
 		"deep":              {{{"f", strings.Repeat("d/", 300) + "x", ""}}},
@@ -271,7 +272,7 @@ func FuzzLayer(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer root.Close()
-		_ = (&tree{root: root}).lay(sallyport.ImageLayer{}, bytes.NewReader(blob)) // its digest is always wrong
+		_ = (&tree{root: root}).lay(t.Context(), sallyport.ImageLayer{}, bytes.NewReader(blob)) // its digest is always wrong
 		if left, err := os.ReadDir(outside); err != nil || len(left) != 1 {
 			t.Errorf("written outside of the root: %v, %v", left, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -27,7 +28,7 @@ const (
 
 // lay lays one layer over the tree. The content must be the tar that the image
 // names by DiffID.
-func (t *tree) lay(l sallyport.ImageLayer, blob io.Reader) error {
+func (t *tree) lay(ctx context.Context, l sallyport.ImageLayer, blob io.Reader) error {
 	plain, closer, err := decompress(blob)
 	if err != nil {
 		return err
@@ -35,7 +36,7 @@ func (t *tree) lay(l sallyport.ImageLayer, blob io.Reader) error {
 	defer closer()
 	sum := sha256.New()
 	in := io.TeeReader(io.LimitReader(plain, maxBytes+1), sum)
-	t.fresh = map[string]bool{}
+	t.fresh, t.marked = map[string]bool{}, 0
 	r := tar.NewReader(in)
 	for {
 		h, err := r.Next()
@@ -44,6 +45,9 @@ func (t *tree) lay(l sallyport.ImageLayer, blob io.Reader) error {
 		}
 		if err != nil {
 			return invalid("a layer is no tar: %v", err)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		if t.entries++; t.entries > maxEntries {
 			return invalid("it has more than %d files", maxEntries)
@@ -121,7 +125,9 @@ func (t *tree) entry(h *tar.Header, content io.Reader) error {
 	if err := t.make(place, h, content); err != nil {
 		return err
 	}
-	t.mark(place)
+	if err := t.mark(place); err != nil {
+		return err
+	}
 	if h.Typeflag == tar.TypeLink {
 		return nil // the other name's owner and mode
 	}

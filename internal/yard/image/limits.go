@@ -10,4 +10,5 @@ const (
 	maxDepth   = 256
 	maxLinks   = 40 // symlinks on one path, as the kernel has it
 	maxID      = 65535
+	maxMarked  = 256 << 20 // names of one layer, which are kept while it is laid
 )

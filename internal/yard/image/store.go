@@ -111,7 +111,7 @@ func (s *Store) unpack(ctx context.Context, dir string, i sallyport.Image, layer
 		if err != nil {
 			return err
 		}
-		err = t.lay(l, blob)
+		err = t.lay(ctx, l, blob)
 		if err = errors.Join(err, blob.Close()); err != nil {
 			return fmt.Errorf("layer %s of %.200q: %w", l.Digest.Short(), i.Reference, err)
 		}

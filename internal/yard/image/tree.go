@@ -23,6 +23,7 @@ type tree struct {
 	entries int
 	bytes   int64
 	fresh   map[string]bool // of the layer being laid
+	marked  int             // bytes of its names
 }
 
 func invalid(format string, args ...any) error {
@@ -46,7 +47,11 @@ func (t *tree) locate(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return path.Join(parent, last), nil
+	place := path.Join(parent, last)
+	if len(place) > maxPath || strings.Count(place, "/") > maxDepth { // links may have made it longer
+		return "", invalid("the place of %.100q is too long", name)
+	}
+	return place, nil
 }
 
 // follow resolves the symlinks of a directory's path within the root; what does
@@ -175,10 +180,14 @@ func (t *tree) clearOld(place string) error {
 }
 
 // mark notes that the layer made a place, and the directories above it.
-func (t *tree) mark(place string) {
+func (t *tree) mark(place string) error {
 	for ; place != "." && !t.fresh[place]; place = path.Dir(place) {
+		if t.marked += len(place); t.marked > maxMarked {
+			return invalid("the names in a layer have more than %d MiB", maxMarked>>20)
+		}
 		t.fresh[place] = true
 	}
+	return nil
 }
 
 // dress gives a thing its owner, mode and time.

@@ -92,13 +92,13 @@ func (p cachePaths) copy(w io.Writer, r io.Reader, rename func(string) (string, 
 		if !ok {
 			return sallyport.Errorf(sallyport.CodeInvalid, "the archive entry %.200q is not among the paths of the cache", h.Name)
 		}
-		for dir := path.Dir(header.Name); dir != "."; dir = path.Dir(dir) {
+		for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) { // by where it lands: one place has several stored names
 			if links[dir] {
 				return sallyport.Errorf(sallyport.CodeInvalid, "the archive entry %.200q lies beneath a symbolic link", h.Name)
 			}
 		}
-		if links[header.Name] = header.Typeflag == tar.TypeSymlink; !links[header.Name] {
-			delete(links, header.Name) // only links take memory
+		if links[name] = header.Typeflag == tar.TypeSymlink; !links[name] {
+			delete(links, name) // only links take memory
 		}
 		if left -= header.Size; left < 0 {
 			return sallyport.Errorf(sallyport.CodeInvalid, "the archive has more than %d MiB", maxCacheUnpacked>>20)

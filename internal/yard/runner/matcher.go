@@ -2,8 +2,10 @@ package runner
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -147,10 +149,37 @@ func invalidMatcher(format string, args ...any) error {
 
 var unicodeEscape = regexp.MustCompile(`\\u([0-9A-Fa-f]{4})`)
 
+// maxPatternWeight bounds a pattern as it is after its counted repetitions are
+// written out; matching a line takes time in proportion.
+const maxPatternWeight = 2000
+
+// weight is about how many instructions an expression compiles to.
+func weight(re *syntax.Regexp) int {
+	n := 1
+	switch re.Op {
+	case syntax.OpLiteral:
+		n = len(re.Rune)
+	case syntax.OpCharClass:
+		n += len(re.Rune) / 16 // one instruction that looks at its ranges
+	}
+	for _, sub := range re.Sub {
+		n += weight(sub)
+	}
+	if re.Op == syntax.OpRepeat {
+		n *= max(re.Min, re.Max, 1)
+	}
+	return min(n, 1<<30)
+}
+
 // compilePattern compiles a regular expression of JavaScript, as far as it needs no
 // more than linear time.
 func compilePattern(text string) (*regexp.Regexp, error) {
-	re, err := regexp.Compile(unicodeEscape.ReplaceAllString(text, `\x{$1}`))
+	text = unicodeEscape.ReplaceAllString(text, `\x{$1}`)
+	parsed, err := syntax.Parse(text, syntax.Perl)
+	if err == nil && weight(parsed) > maxPatternWeight {
+		return nil, errors.New("its pattern is too large, with all that its counted repetitions stand for")
+	}
+	re, err := regexp.Compile(text)
 	if err != nil {
 		return nil, fmt.Errorf("its pattern cannot be used, as it may take unbounded time (look-around, back references) or is wrong: %w", err)
 	}

@@ -264,6 +264,9 @@ func (s *Sandbox) checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 			return invalid("%.60q is no host name", h)
 		}
 	}
+	if len(spec.Peers) > maxPeers {
+		return invalid("%d ports of other rooms are too many: at most %d", len(spec.Peers), maxPeers)
+	}
 	for _, p := range spec.Peers {
 		if p.Room == nil || min(p.Port, p.As) < 1 || max(p.Port, p.As) > 65535 {
 			return invalid("a peer needs a room and two ports of 1 to 65535")

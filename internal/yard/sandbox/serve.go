@@ -10,7 +10,10 @@ import (
 	sallyport "github.com/sallyport-ci/sallyport"
 )
 
-// maxServed bounds the connections out of one room at a time. A toolkit opens a
+// maxPeers bounds the ports of other rooms that answer in one room.
+const maxPeers = 64
+
+// maxServed bounds the connections out of one port of a room at a time. A toolkit opens a
 // dozen; a job that opens more gets them closed, and cannot use up our files.
 const maxServed = 256
 
