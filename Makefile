@@ -49,7 +49,7 @@ check: lint ## lint, and govulncheck where its database can be reached
 	@scripts/vuln.sh
 
 lint: ## Formatting, vet, staticcheck, layers
-	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'run gofmt -w on these files'; exit 1; }
+	@test -z "$$(gofmt -l . | tee -a /dev/stderr)" || { echo 'run gofmt -w on these files'; exit 1; }
 	$(GO) vet $(PKGS)
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 $(PKGS)
 	$(GO) test -run TestLayers .
