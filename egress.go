@@ -22,6 +22,7 @@ type EgressRules struct {
 	Rules   []EgressRule `json:"rules,omitempty"`
 	// Credentials are lent at the door: the job names them, the door puts them in.
 	Credentials []CredentialRule `json:"credentials,omitempty"`
+	Packages    PackageRules     `json:"packages,omitzero"`
 	// File is what the rules were read from; zero when the project declares none and the
 	// level is the installation's.
 	File   PlanFile `json:"file,omitzero"`
@@ -42,6 +43,37 @@ type EgressRule struct {
 	Paths   []string `json:"paths,omitempty"`
 	Jobs    []string `json:"jobs,omitempty"` // keys of the workflow's jobs; none: all
 	Pos     Pos      `json:"pos,omitzero"`
+}
+
+// PackageRules say which package versions the firewall lets through. The zero
+// value holds every version back that is younger than the firewall's own age.
+type PackageRules struct {
+	// MinAgeHours is how old a version must be by its registry's word. Nil: 72.
+	MinAgeHours *int           `json:"minAgeHours,omitempty"`
+	Allow       []PackageAllow `json:"allow,omitempty"`
+	// Locked are the versions that the lock files of the protected branch name, with their
+	// checksums. Somebody merged them: they may be young, and nothing else may carry their name and version.
+	Locked []LockedPackage `json:"locked,omitempty"`
+}
+
+// PackageAllow lets a package through that the firewall would hold back. One without a
+// version lifts age, likeness of names and withdrawal; only one with a version lifts an advisory
+// that calls the package malicious. A checksum that does not fit is never allowed.
+type PackageAllow struct {
+	// PURL is a package URL, such as pkg:npm/%40scope/name@1.2.3; without a version it is any,
+	// and "/*" at its end is every package below that path.
+	PURL   string    `json:"purl"`
+	Reason string    `json:"reason"`
+	Until  time.Time `json:"until,omitzero"` // zero: for ever
+	Pos    Pos       `json:"pos,omitzero"`
+}
+
+// LockedPackage is a package version in a lock file.
+type LockedPackage struct {
+	PURL string `json:"purl"`
+	// Sums are its checksums as the lock file writes them: h1:… of go.sum, ALGORITHM-BASE64 of
+	// npm, sha256:HEX of pip and cargo. The bytes must fit one.
+	Sums []string `json:"sums,omitempty"`
 }
 
 // CredentialKind says how a credential is put into what a job sends.
