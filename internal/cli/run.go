@@ -43,7 +43,8 @@ type runCmd struct {
 
 const maxPayload = 25 << 20 // GitHub's limit of a webhook's payload
 
-// Run runs workflows here. Exit codes: 0 success, 1 failure, 2 usage or invalid workflow.
+// Run runs workflows here. Exit codes: 0 success, 1 failure, also of a workflow that is invalid while
+// others ran, 2 usage, or nothing ran because a workflow is invalid.
 func (c runCmd) Run(e *env) error {
 	config, err := c.config(e)
 	if err != nil {
@@ -173,8 +174,15 @@ type runView struct {
 	json  bool
 	job   string // asked for; "" = all
 	began time.Time
-	runs  []runJSON
+	runs  []localRun
 	room  sync.Mutex // one shell at a time
+}
+
+// localRun is a run that has ended.
+type localRun struct {
+	sallyport.Run
+	jobs  []sallyport.Job
+	wrong []sallyport.Diagnostic // why it did not compile
 }
 
 func (v *runView) watch(ctx context.Context, s sallyport.Services, runs []sallyport.Run) error {
@@ -192,27 +200,53 @@ func (v *runView) watch(ctx context.Context, s sallyport.Services, runs []sallyp
 			fmt.Fprintf(v.e.stderr, "%s: %s at %s\n", r.Workflow, r.Event, commit(r.Commit))
 		}
 		p.workflow = r.Workflow
-		stop, cancel := context.WithCancel(ctx)
-		refused := make(chan map[sallyport.JobID]string, 1)
-		go func() { refused <- refuseUnservable(stop, s, r.ID) }()
-		err := v.follow(ctx, s, r.ID, p)
-		cancel()
-		why := <-refused
+		see := v.see
+		if r.Status == sallyport.StatusCompleted { // before a job was made: it did not compile
+			see = v.seeInvalid
+		}
+		done, err := see(ctx, s, r, p)
 		if err != nil {
 			return err
 		}
-		done, jobs, err := s.Runs.Run(context.WithoutCancel(ctx), r.ID) // the result of a cancelled run too
-		if err != nil {
-			return err
-		}
-		for i := range jobs {
-			if cause, ok := why[jobs[i].ID]; ok {
-				jobs[i].Cause, done.Cause = cause, cause
-			}
-		}
-		v.runs = append(v.runs, runJSON{done, jobs})
+		v.runs = append(v.runs, done)
 	}
 	return nil
+}
+
+// see shows a run to its end.
+func (v *runView) see(ctx context.Context, s sallyport.Services, r sallyport.Run, p *logPrinter) (localRun, error) {
+	stop, cancel := context.WithCancel(ctx)
+	refused := make(chan map[sallyport.JobID]string, 1)
+	go func() { refused <- refuseUnservable(stop, s, r.ID) }()
+	err := v.follow(ctx, s, r.ID, p)
+	cancel()
+	why := <-refused
+	if err != nil {
+		return localRun{}, err
+	}
+	done, jobs, err := s.Runs.Run(context.WithoutCancel(ctx), r.ID) // the result of a cancelled run too
+	for i := range jobs {
+		if cause, ok := why[jobs[i].ID]; ok {
+			jobs[i].Cause, done.Cause = cause, cause
+		}
+	}
+	return localRun{Run: done, jobs: jobs}, err
+}
+
+// seeInvalid shows what is wrong with a workflow, with every place.
+func (v *runView) seeInvalid(ctx context.Context, s sallyport.Services, r sallyport.Run, _ *logPrinter) (localRun, error) {
+	plan, err := s.Runs.Plan(context.WithoutCancel(ctx), r.ID)
+	if err != nil {
+		return localRun{}, err
+	}
+	out := localRun{Run: r}
+	for _, d := range plan.Warnings {
+		if d.Severity == "error" {
+			out.wrong = append(out.wrong, d)
+			fmt.Fprintln(v.e.stderr, plain(d.String()))
+		}
+	}
+	return out, nil
 }
 
 // follow prints a run to its end. An interrupt cancels it gracefully first; a second one leaves.
@@ -282,61 +316,14 @@ func (v *runView) finish() error {
 	return nil
 }
 
-// runResult is the last line of the JSON output.
-type runResult struct {
-	Type       string               `json:"type"` // "run"
-	Conclusion sallyport.Conclusion `json:"conclusion"`
-	Cause      string               `json:"cause,omitempty"`
-	Jobs       []jobResult          `json:"jobs"`
-}
-
-type jobResult struct {
-	ID         string               `json:"id"` // key in the workflow; CALLER/KEY in one that is called
-	Name       string               `json:"name"`
-	Workflow   string               `json:"workflow"`
-	Matrix     json.RawMessage      `json:"matrix"`
-	Conclusion sallyport.Conclusion `json:"conclusion"`
-	Cause      string               `json:"cause,omitempty"`
-	Outputs    map[string]string    `json:"outputs"`
-	Steps      []stepResult         `json:"steps"`
-}
-
-type stepResult struct {
-	ID         string               `json:"id"`
-	Name       string               `json:"name"`
-	Outcome    sallyport.Conclusion `json:"outcome"`
-	Conclusion sallyport.Conclusion `json:"conclusion"`
-}
-
-func (v *runView) result() runResult {
-	out := runResult{Type: "run", Conclusion: sallyport.Success, Jobs: []jobResult{}}
-	for _, r := range v.runs {
-		if r.Conclusion != sallyport.Success && r.Conclusion != sallyport.Skipped && out.Conclusion != sallyport.Failure {
-			out.Conclusion, out.Cause = r.Conclusion, r.Cause
-		}
-		for _, j := range r.Jobs {
-			jr := jobResult{ID: j.Key, Name: j.Name, Workflow: r.Workflow, Matrix: j.Matrix, Conclusion: j.Conclusion, Cause: j.Cause,
-				Outputs: j.Outputs, Steps: []stepResult{}}
-			if len(jr.Matrix) == 0 {
-				jr.Matrix = json.RawMessage("null")
-			}
-			if jr.Outputs == nil {
-				jr.Outputs = map[string]string{}
-			}
-			for _, s := range j.Steps {
-				jr.Steps = append(jr.Steps, stepResult{s.ID, s.Name, s.Outcome, s.Conclusion})
-			}
-			out.Jobs = append(out.Jobs, jr)
-		}
-	}
-	return out
-}
-
 func (v *runView) report(result runResult) {
 	w := v.e.stderr
 	fmt.Fprintln(w)
 	for _, r := range v.runs {
-		for _, j := range r.Jobs {
+		if len(r.wrong) > 0 {
+			fmt.Fprintf(w, "%-10s %s  invalid\n", r.Conclusion, r.Workflow)
+		}
+		for _, j := range r.jobs {
 			fmt.Fprintf(w, "%-10s %s  %s\n", j.Conclusion, plain(j.Name), took(j.StartedAt, j.FinishedAt))
 			for _, s := range j.Steps {
 				if s.Conclusion == sallyport.Failure || s.Outcome == sallyport.Failure {

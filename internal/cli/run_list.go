@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/sallyport-ci/sallyport"
@@ -27,12 +28,8 @@ func (c runCmd) show(e *env, config daemon.LocalConfig) error {
 			fmt.Fprintf(e.stderr, "%s does not start: %s\n", p.Path, p.Skipped)
 		}
 	}
-	for _, d := range wrong {
-		if d.Severity == "error" {
-			return c.invalid(e, wrong)
-		}
-	}
-	if len(plans) == 0 {
+	bad := slices.ContainsFunc(wrong, func(d sallyport.Diagnostic) bool { return d.Severity == "error" })
+	if len(plans) == 0 && !bad {
 		return sallyport.Errorf(sallyport.CodeInvalid, "no workflow here is started by this event").
 			WithHint("choose another event with --event, or a file with --workflow")
 	}
@@ -48,6 +45,9 @@ func (c runCmd) show(e *env, config daemon.LocalConfig) error {
 		if err != nil {
 			return err
 		}
+	}
+	if bad {
+		return c.invalid(e, wrong)
 	}
 	return nil
 }

@@ -53,8 +53,8 @@ type Open = runner.Open
 
 // Local runs the workflows of a directory with the same engine and the same
 // rooms as a server, in this process and a throw-away directory. watch is called with the
-// runs as soon as they are started; when it returns everything ends. An
-// invalid workflow is an *InvalidWorkflow.
+// runs as soon as they are started; when it returns everything ends. When nothing
+// starts because workflows are invalid, it is an *InvalidWorkflow.
 //
 // There is nothing to sign with here: a laptop vouches for nothing.
 func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s sallyport.Services, runs []sallyport.Run) error) error {

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -182,4 +184,33 @@ func TestSkipMarks(t *testing.T) {
 		t.Errorf("dispatch: %v", err)
 	}
 	h.wantRuns([]string{"CI workflow_dispatch main protected"})
+}
+
+// A workflow that is invalid or cannot be read is a run that failed; the others run, unless it was named.
+func TestTriggerBesideInvalidWorkflows(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	const bad, huge = ".github/workflows/bad.yml", ".github/workflows/huge.yml"
+	pushed := h.push("main", files{
+		workflowFile: head + "  a:\n" + step("a"), bad: "on: push\njobs: nothing\n", huge: "# " + strings.Repeat("x", maxWorkflowBytes),
+	})
+	push := sallyport.Push{Project: h.p.ID, Event: "push", Ref: "refs/heads/main", Commit: pushed.Commit, Tier: sallyport.TierMember}
+	runs, err := h.e.Trigger(h.admin, push, Selection{})
+	check(t, err)
+	got := map[string]sallyport.Conclusion{}
+	for _, r := range runs {
+		got[r.Workflow] = r.Conclusion
+		if r.Conclusion == sallyport.Failure && !strings.HasPrefix(r.Cause, r.Workflow+":") {
+			t.Errorf("the run of %s has the cause %q, want its place", r.Workflow, r.Cause)
+		}
+	}
+	if want := map[string]sallyport.Conclusion{workflowFile: "", bad: sallyport.Failure, huge: sallyport.Failure}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	var invalid *InvalidWorkflow
+	for _, sel := range []Selection{{Workflows: []string{bad, workflowFile}}, {Workflows: []string{bad}}} {
+		if runs, err := h.e.Trigger(h.admin, push, sel); !errors.As(err, &invalid) || runs != nil {
+			t.Errorf("%v: got %v and %d runs, want an invalid workflow and none", sel.Workflows, err, len(runs))
+		}
+	}
 }

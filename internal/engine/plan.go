@@ -125,6 +125,10 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 			continue
 		}
 		src, err := in.ReadFile(file)
+		if sallyport.ErrorCode(err) == sallyport.CodeInvalid { // as one that is too large
+			out = append(out, Planned{Path: file, Diagnostics: []sallyport.Diagnostic{unreadable(file, err)}})
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -221,11 +225,16 @@ func compile(file string, src []byte, in workflow.CompileInput, sel Selection) P
 		}
 	}
 	if err := sel.narrow(plan); err != nil {
-		out.Diagnostics = append(out.Diagnostics, sallyport.Diagnostic{File: file, Pos: sallyport.Pos{Line: 1, Col: 1}, Severity: "error", Message: userText(err)})
+		out.Diagnostics = append(out.Diagnostics, unreadable(file, err))
 		return out
 	}
 	out.Plan = plan
 	return out
+}
+
+// unreadable is what is wrong with a file as a whole.
+func unreadable(file string, err error) sallyport.Diagnostic {
+	return sallyport.Diagnostic{File: file, Pos: sallyport.Pos{Line: 1, Col: 1}, Severity: "error", Message: userText(err)}
 }
 
 // narrow applies what was asked for besides the workflow.

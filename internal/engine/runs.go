@@ -248,9 +248,9 @@ func (s runs) Dispatch(ctx context.Context, p sallyport.ProjectID, file, ref str
 
 // Trigger makes the push and starts its runs in one go, for events that a
 // person waits for. Without an event it takes the one the workflows ask for, and
-// without a payload a push gets that of its commit. An
-// invalid workflow is an *InvalidWorkflow; so is, when workflows were named, one
-// that the event does not start (CodeInvalid).
+// without a payload a push gets that of its commit. An invalid workflow is a run that
+// failed, beside those of the others; it is an *InvalidWorkflow, and nothing starts, when it was named or
+// nothing else would start. A workflow that was named and that the event does not start is CodeInvalid.
 func (e *Engine) Trigger(ctx context.Context, push sallyport.Push, sel Selection) ([]sallyport.Run, error) {
 	if err := e.allow(ctx, actOperate, push.Project); err != nil {
 		return nil, err
@@ -283,13 +283,20 @@ func (e *Engine) Trigger(ctx context.Context, push sallyport.Push, sel Selection
 	if err != nil {
 		return nil, err
 	}
+	var wrong []sallyport.Diagnostic
+	starts := false
 	for _, p := range planned {
-		if p.Invalid() {
-			return nil, &InvalidWorkflow{p.Diagnostics}
-		}
-		if p.Skipped != "" && len(sel.Workflows) > 0 {
+		switch {
+		case p.Invalid():
+			wrong = append(wrong, p.Diagnostics...)
+		case p.Plan != nil:
+			starts = true
+		case len(sel.Workflows) > 0:
 			return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s does not start: %s", p.Path, p.Skipped)
 		}
+	}
+	if len(wrong) > 0 && (!starts || len(sel.Workflows) > 0) {
+		return nil, &InvalidWorkflow{wrong}
 	}
 	return e.startPush(ctx, push, planned)
 }
@@ -314,7 +321,7 @@ func (e *Engine) startPush(ctx context.Context, push sallyport.Push, planned []P
 	return out, err
 }
 
-// InvalidWorkflow is the error of a workflow that does not compile.
+// InvalidWorkflow is the error of workflows that do not compile.
 type InvalidWorkflow struct{ Diagnostics []sallyport.Diagnostic }
 
 func (i *InvalidWorkflow) Error() string {
