@@ -1,6 +1,10 @@
 package sallyport
 
-import "time"
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
 
 // Predicate types of the statements Sallyport makes or reads.
 const (
@@ -13,6 +17,10 @@ const (
 	PredicateHealth     = predicateOwn + "health/v1"
 	PredicateCache      = predicateOwn + "cache/v1"
 )
+
+// OwnPredicate reports whether a predicate type is one that only the control plane
+// may use: what it says of itself, and verdicts.
+func OwnPredicate(t string) bool { return strings.HasPrefix(t, predicateOwn) || t == PredicateVSA }
 
 // Statement is a signed and logged claim about a digest: an in-toto Statement
 // in a Sigstore bundle. It is immutable.
@@ -27,6 +35,29 @@ type Statement struct {
 	Bundle        []byte      `json:"-"` // Sigstore bundle v0.3, JSON
 	BundleDigest  Digest      `json:"bundle_digest"`
 	CreatedAt     time.Time   `json:"created_at"`
+}
+
+// AssertedByJob reports whether the statement carries a job's word: such have an
+// identity of their own, beneath /jobs/ of the installation (attest.Instance.JobIdentity).
+func (s Statement) AssertedByJob() bool {
+	_, rest, _ := strings.Cut(s.Identity, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	return strings.HasPrefix(path, "jobs/")
+}
+
+// Claim is what a job wants said about content: its own word, whatever it says.
+type Claim struct {
+	Subjects []ClaimSubject `json:"subjects"`
+	// PredicateType and Predicate are what the job says of them. Without a type it is
+	// how they were made: that the control plane writes itself, as far as it knows it.
+	PredicateType string          `json:"predicate_type,omitempty"`
+	Predicate     json.RawMessage `json:"predicate,omitempty"` // a JSON object
+}
+
+// ClaimSubject is content that a job speaks of.
+type ClaimSubject struct {
+	Name   string `json:"name"`
+	Digest Digest `json:"digest"`
 }
 
 // Checked is the outcome of verifying one bundle against one file or digest.

@@ -50,6 +50,9 @@ type Yard interface {
 	// IDToken returns a short-lived JSON Web Token that says to the audience which job
 	// asks; CodeDenied when the job may have none. An empty audience is the default one.
 	IDToken(ctx context.Context, l LeaseRef, audience string) (string, error)
+	// Attest signs a claim of the job as the job's word and returns the statement with its
+	// bundle; CodeDenied when the job may not make any. Asked again, it signs again.
+	Attest(ctx context.Context, l LeaseRef, c Claim) (Statement, error)
 	// Finish hands in the result and ends the lease.
 	Finish(ctx context.Context, l LeaseRef, r JobResult) error
 }

@@ -401,6 +401,9 @@ func (f fakeYard) PutCache(ctx context.Context, l sallyport.LeaseRef, key, versi
 func (f fakeYard) IDToken(ctx context.Context, l sallyport.LeaseRef, audience string) (string, error) {
 	return r1[string](ctx, f.fake, "Yard.IDToken", l, audience)
 }
+func (f fakeYard) Attest(ctx context.Context, l sallyport.LeaseRef, c sallyport.Claim) (sallyport.Statement, error) {
+	return r1[sallyport.Statement](ctx, f.fake, "Yard.Attest", l, c)
+}
 func (f fakeYard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobResult) error {
 	return r0(ctx, f.fake, "Yard.Finish", l, r)
 }

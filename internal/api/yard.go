@@ -45,6 +45,10 @@ func (s *server) yard() {
 		token, err := y.IDToken(ctx, in.Ref(), in.Body.Audience)
 		return rpc.IDTokenOut{Token: token}, err
 	})
+	answer(s, rpc.Attest, func(ctx context.Context, in *rpc.AttestIn) (rpc.AttestOut, error) {
+		st, err := y.Attest(ctx, in.Ref(), in.Body)
+		return rpc.AttestOut{Statement: st, Bundle: st.Bundle}, err
+	})
 	obey(s, rpc.Report, func(ctx context.Context, in *rpc.ReportIn) error { return y.Report(ctx, in.Ref(), in.Body) })
 	obey(s, rpc.Finish, func(ctx context.Context, in *rpc.FinishIn) error { return y.Finish(ctx, in.Ref(), in.Body) })
 	answer(s, rpc.Image, func(ctx context.Context, in *rpc.ImageIn) (sallyport.Image, error) {

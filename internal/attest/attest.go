@@ -61,6 +61,15 @@ func (i Instance) GateIdentity() string { return i.Issuer() + "/gate" }
 // entries of the cache: apart from builds, so that no entry passes for an artifact.
 func (i Instance) CacheIdentity() string { return i.Issuer() + "/caches" }
 
+// JobIdentity is the certificate identity of what a job of a project's workflow on a
+// ref says: apart from builds, so that no job's word passes for the builder's.
+func (i Instance) JobIdentity(project, workflow, ref string) string {
+	return i.Issuer() + "/jobs/" + escape(project) + "/" + escape(workflow) + "@" + escape(ref)
+}
+
+// JobBuilder is the SLSA builder of a provenance that carries a job's word.
+const JobBuilder = "job"
+
 // Cache names an entry of the cache.
 func (i Instance) Cache(id sallyport.CacheID) string {
 	return i.Issuer() + "/caches/" + escape(string(id))

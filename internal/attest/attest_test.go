@@ -241,30 +241,47 @@ func TestNotaryRefuses(t *testing.T) {
 	}
 	h.sign(t, gateIdentity(), vsa) // the gate may
 	h.sign(t, attest.Identity{SAN: testInstance.CacheIdentity()}, cacheStatement(t))
+	job := testInstance.JobIdentity("shop", ".github/workflows/ci.yml", "refs/heads/main")
+	words := func(subject attest.Subject, kind string) []byte {
+		b, err := attest.Statement([]attest.Subject{subject}, kind, map[string]bool{"ok": true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	plain, marked := subjects[0], subjects[0]
+	marked.AssertedBy = attest.AssertedByJob
+	h.sign(t, attest.Identity{SAN: job}, words(marked, "https://example.com/tested")) // its own word
 	with := func(san string) attest.Identity { id := buildIdentity(); id.SAN = san; return id }
 	for name, c := range map[string]struct {
 		id        attest.Identity
 		statement []byte
 		want      sallyport.Code
 	}{
-		"verdict by a build":      {buildIdentity(), vsa, sallyport.CodeDenied},
-		"provenance by the gate":  {gateIdentity(), provenance(t), sallyport.CodeDenied},
-		"cache entry by a build":  {buildIdentity(), cacheStatement(t), sallyport.CodeDenied},
-		"cache entry by the gate": {gateIdentity(), cacheStatement(t), sallyport.CodeDenied},
-		"provenance by the cache": {with(testInstance.CacheIdentity()), provenance(t), sallyport.CodeDenied},
-		"verdict by the cache":    {with(testInstance.CacheIdentity()), vsa, sallyport.CodeDenied},
-		"identity elsewhere":      {with("https://elsewhere/gate"), provenance(t), sallyport.CodeInvalid},
-		"identity prefix":         {with(testInstance.Issuer() + ".evil/x"), provenance(t), sallyport.CodeInvalid},
-		"identity not a URL":      {with(testInstance.Issuer() + "/%zz"), provenance(t), sallyport.CodeInvalid},
-		"no identity":             {attest.Identity{}, provenance(t), sallyport.CodeInvalid},
-		"claim too long":          {attest.Identity{SAN: buildIdentity().SAN, Trigger: strings.Repeat("x", 1<<16)}, provenance(t), sallyport.CodeInvalid},
-		"not JSON":                {buildIdentity(), []byte("x"), sallyport.CodeInvalid},
-		"not a statement":         {buildIdentity(), []byte("{}"), sallyport.CodeInvalid},
-		"two statements":          {buildIdentity(), append(provenance(t), provenance(t)...), sallyport.CodeInvalid},
-		"no subject":              {buildIdentity(), []byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}`), sallyport.CodeInvalid},
-		"subject without digest":  {buildIdentity(), []byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"x"}],"predicateType":"x","predicate":{}}`), sallyport.CodeInvalid},
-		"too large":               {buildIdentity(), make([]byte, attest.MaxStatement+1), sallyport.CodeInvalid},
-		"own type without schema": {buildIdentity(), []byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"00"}}],"predicateType":"` + sallyport.PredicatePush + `","predicate":{}}`), sallyport.CodeInvalid},
+		"verdict by a build":       {buildIdentity(), vsa, sallyport.CodeDenied},
+		"provenance by the gate":   {gateIdentity(), provenance(t), sallyport.CodeDenied},
+		"cache entry by a build":   {buildIdentity(), cacheStatement(t), sallyport.CodeDenied},
+		"cache entry by the gate":  {gateIdentity(), cacheStatement(t), sallyport.CodeDenied},
+		"provenance by the cache":  {with(testInstance.CacheIdentity()), provenance(t), sallyport.CodeDenied},
+		"verdict by the cache":     {with(testInstance.CacheIdentity()), vsa, sallyport.CodeDenied},
+		"unmarked by a job":        {with(job), words(plain, "https://example.com/tested"), sallyport.CodeDenied},
+		"provenance by a job":      {with(job), provenance(t), sallyport.CodeDenied},
+		"verdict by a job":         {with(job), vsa, sallyport.CodeDenied},
+		"cache entry by a job":     {with(job), cacheStatement(t), sallyport.CodeDenied},
+		"a job's word by a build":  {buildIdentity(), words(marked, "https://example.com/tested"), sallyport.CodeDenied},
+		"a job's word by the gate": {gateIdentity(), words(marked, "https://example.com/tested"), sallyport.CodeDenied},
+		"identity elsewhere":       {with("https://elsewhere/gate"), provenance(t), sallyport.CodeInvalid},
+		"identity prefix":          {with(testInstance.Issuer() + ".evil/x"), provenance(t), sallyport.CodeInvalid},
+		"identity not a URL":       {with(testInstance.Issuer() + "/%zz"), provenance(t), sallyport.CodeInvalid},
+		"no identity":              {attest.Identity{}, provenance(t), sallyport.CodeInvalid},
+		"claim too long":           {attest.Identity{SAN: buildIdentity().SAN, Trigger: strings.Repeat("x", 1<<16)}, provenance(t), sallyport.CodeInvalid},
+		"not JSON":                 {buildIdentity(), []byte("x"), sallyport.CodeInvalid},
+		"not a statement":          {buildIdentity(), []byte("{}"), sallyport.CodeInvalid},
+		"two statements":           {buildIdentity(), append(provenance(t), provenance(t)...), sallyport.CodeInvalid},
+		"no subject":               {buildIdentity(), []byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}`), sallyport.CodeInvalid},
+		"subject without digest":   {buildIdentity(), []byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"x"}],"predicateType":"x","predicate":{}}`), sallyport.CodeInvalid},
+		"too large":                {buildIdentity(), make([]byte, attest.MaxStatement+1), sallyport.CodeInvalid},
+		"own type without schema":  {buildIdentity(), []byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"00"}}],"predicateType":"` + sallyport.PredicatePush + `","predicate":{}}`), sallyport.CodeInvalid},
 	} {
 		if _, _, err := h.notary.Sign(t.Context(), time.Now(), c.id, c.statement); sallyport.ErrorCode(err) != c.want {
 			t.Errorf("%s: %v (code %q), want code %q", name, err, sallyport.ErrorCode(err), c.want)

@@ -25,7 +25,7 @@ const maxClaim = 2 << 10
 // Identity is who signs, as the certificate will say it. The issuer is always
 // the instance's.
 type Identity struct {
-	SAN string // Instance.BuildIdentity or Instance.GateIdentity
+	SAN string // Instance.BuildIdentity, JobIdentity, GateIdentity or CacheIdentity
 	// Claims about the run that led to the statement, for verifiers that look at
 	// them (1.3.6.1.4.1.57264.1.N); "" leaves one out.
 	BuildSigner       string // N=9, URI of what signs: the builder, or the gate

@@ -52,7 +52,7 @@ func (n *Notary) Sign(ctx context.Context, now time.Time, id Identity, statement
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := n.mayState(id.SAN, s.PredicateType); err != nil {
+	if err := n.mayState(id.SAN, s); err != nil {
 		return nil, 0, err
 	}
 	key, leaf, err := n.authority.issueLeaf(now, id)
@@ -83,8 +83,18 @@ func (n *Notary) Sign(ctx context.Context, now time.Time, id Identity, statement
 	return bundle, p.index, nil
 }
 
-// mayState keeps builds, verdicts and caches apart.
-func (n *Notary) mayState(san, predicateType string) error {
+// mayState keeps builds, verdicts, caches and the words of jobs apart.
+func (n *Notary) mayState(san string, s statement) error {
+	predicateType := s.PredicateType
+	job := strings.HasPrefix(san, n.authority.instance.Issuer()+"/jobs/")
+	if job && sallyport.OwnPredicate(predicateType) {
+		return sallyport.Errorf(sallyport.CodeDenied, "a job signs no statement of type %s", predicateType)
+	}
+	for _, r := range s.Subject {
+		if (r.Annotations["assertedBy"] == AssertedByJob) != job {
+			return sallyport.Errorf(sallyport.CodeDenied, "what a job says is signed as a job's word and marked so, and nothing else is")
+		}
+	}
 	if (san == n.authority.instance.CacheIdentity()) != (predicateType == sallyport.PredicateCache) {
 		return sallyport.Errorf(sallyport.CodeDenied, "only the cache signs statements of type %s, and no others", sallyport.PredicateCache)
 	}

@@ -56,6 +56,8 @@ type InternalParameters struct {
 	Runner    string              `json:"runner"`
 	Attempt   int                 `json:"attempt"`
 	Isolation sallyport.Isolation `json:"isolation"`
+	// AssertedBy is "job" when only a job says that the subjects came of it.
+	AssertedBy string `json:"assertedBy,omitempty"`
 }
 
 type provenance struct {

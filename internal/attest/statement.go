@@ -24,7 +24,13 @@ type Subject struct {
 	Name   string
 	Digest sallyport.Digest // exactly one of Digest and Commit is set
 	Commit string           // git object id, SHA-1 or SHA-256 in hex
+	// AssertedBy is who says so, when it is not the control plane by its own
+	// knowledge: an annotation of the subject.
+	AssertedBy string
 }
+
+// AssertedByJob is the AssertedBy of a job's word.
+const AssertedByJob = "job"
 
 func (s Subject) descriptor() (Resource, error) {
 	digest := map[string]string{}
@@ -43,7 +49,11 @@ func (s Subject) descriptor() (Resource, error) {
 	if len(digest) != 1 {
 		return Resource{}, sallyport.Errorf(sallyport.CodeInvalid, "subject %.80q needs a digest or a commit", s.Name)
 	}
-	return Resource{Name: s.Name, Digest: digest}, nil
+	out := Resource{Name: s.Name, Digest: digest}
+	if s.AssertedBy != "" {
+		out.Annotations = map[string]string{"assertedBy": s.AssertedBy}
+	}
+	return out, nil
 }
 
 func isCommit(s string) bool {

@@ -112,7 +112,7 @@ func saveArtifact(ctx context.Context, s sallyport.Services, run sallyport.RunID
 		return out, err
 	}
 	for _, st := range statements {
-		if st.PredicateType != sallyport.PredicateProvenance || st.Run != run {
+		if st.PredicateType != sallyport.PredicateProvenance || st.AssertedByJob() || st.Run != run {
 			continue
 		}
 		bundle, err := s.Artifacts.Bundle(ctx, st.ID)

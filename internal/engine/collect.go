@@ -112,7 +112,7 @@ func (in *collected) load(tx sallyport.Tx, id sallyport.JobID) error {
 	statements, err := tx.Statements().ByRun(in.run.ID)
 	in.attested = make(map[sallyport.Digest]bool)
 	for _, s := range statements {
-		if s.PredicateType == sallyport.PredicateProvenance && len(s.Subjects) > 0 {
+		if s.PredicateType == sallyport.PredicateProvenance && !s.AssertedByJob() && len(s.Subjects) > 0 {
 			in.attested[s.Subjects[0]] = true
 		}
 	}

@@ -216,18 +216,35 @@ func restored(uses []sallyport.CacheUse) []policy.EvidenceCache {
 // said of it on other occasions must not grow into a document that no gate can read.
 func weighed(all []sallyport.Statement, run sallyport.RunID) []sallyport.Statement {
 	var out []sallyport.Statement
+	words := 0
 	for _, st := range all {
-		if st.Run == run && (st.PredicateType == sallyport.PredicateProvenance || st.PredicateType == sallyport.PredicateVSA) {
+		switch {
+		case st.Run != run:
+		case st.AssertedByJob():
+			if words++; words <= maxWords {
+				out = append(out, st)
+			}
+		case st.PredicateType == sallyport.PredicateProvenance || st.PredicateType == sallyport.PredicateVSA:
 			out = append(out, st)
 		}
 	}
 	return out
 }
 
+const (
+	// maxWords bounds the statements of jobs that a gate is shown, and maxWord the predicate
+	// of one that it can read: what jobs say must not make the document unreadable.
+	maxWords = 50
+	maxWord  = 32 << 10
+)
+
 func (e *Engine) weigh(st sallyport.Statement, subject sallyport.Digest) policy.EvidenceStatement {
 	out := policy.EvidenceStatement{
 		ID: string(st.ID), PredicateType: st.PredicateType, Identity: st.Identity, Issuer: e.instance.Issuer(),
 		Bundle: string(st.BundleDigest), Predicate: rawObject(nil),
+	}
+	if st.AssertedByJob() {
+		out.AssertedBy = attest.AssertedByJob
 	}
 	c, err := e.check(st, subject)
 	if err != nil {
@@ -235,6 +252,9 @@ func (e *Engine) weigh(st sallyport.Statement, subject sallyport.Digest) policy.
 		return out
 	}
 	out.Verified, out.Predicate = true, rawObject(c.Predicate)
+	if st.AssertedByJob() && len(c.Predicate) > maxWord {
+		out.Predicate = rawObject(nil)
+	}
 	return out
 }
 

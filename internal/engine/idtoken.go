@@ -95,20 +95,15 @@ func (e *Engine) idClaims(c *change, job sallyport.Job, audience string) (claims
 	if err != nil {
 		return nil, nil, err
 	}
-	deny := func(hint, format string, args ...any) (map[string]any, error, error) {
-		return nil, sallyport.Errorf(sallyport.CodeDenied, format, args...).WithHint("%s", hint), nil
-	}
 	switch {
 	case e.tokens == nil:
-		return deny("run the workflow on an installation", "there is no issuer of ID tokens here")
+		return nil, sallyport.Errorf(sallyport.CodeDenied, "there is no issuer of ID tokens here").WithHint("run the workflow on an installation"), nil
 	case !granted:
-		return deny("add id-token: write to the permissions of the job and of the jobs that call its workflow", "the job may not have ID tokens")
-	case s.run.Tier == sallyport.TierUntrusted:
-		return deny("let somebody who may push start the run", "a run that somebody outside caused gets no ID tokens")
-	case s.run.Event != "pull_request" && s.belowItsRef():
-		return deny("start the workflow by a push or by hand", "the run has the code of %s and is trusted less: a token would speak for that ref", s.run.Ref)
-	case s.run.Event == "pull_request_target" && job.Environment == nil:
-		return deny("name an environment in the job", "a run of pull_request_target gets ID tokens in an environment only")
+		return nil, sallyport.Errorf(sallyport.CodeDenied, "the job may not have ID tokens").
+			WithHint("add id-token: write to the permissions of the job and of the jobs that call its workflow"), nil
+	}
+	if refused := s.speaksFor(job, "ID tokens"); refused != nil {
+		return nil, refused, nil
 	}
 
 	var g map[string]any
@@ -142,6 +137,23 @@ func (e *Engine) idClaims(c *change, job sallyport.Job, audience string) (claims
 	}
 	claims["sub"] = subject(s.p.Name, s.run, job.Environment)
 	return claims, nil, nil
+}
+
+// speaksFor returns why a job gets nothing signed (what) that says where it comes from; nil
+// when it may.
+func (s *settlement) speaksFor(job sallyport.Job, what string) error {
+	deny := func(hint, format string, args ...any) error {
+		return sallyport.Errorf(sallyport.CodeDenied, format, args...).WithHint("%s", hint)
+	}
+	switch {
+	case s.run.Tier == sallyport.TierUntrusted:
+		return deny("let somebody who may push start the run", "a run that somebody outside caused gets no %s", what)
+	case s.run.Event != "pull_request" && s.belowItsRef():
+		return deny("start the workflow by a push or by hand", "the run has the code of %s and is trusted less: %s would speak for that ref", s.run.Ref, what)
+	case s.run.Event == "pull_request_target" && job.Environment == nil:
+		return deny("name an environment in the job", "a run of pull_request_target gets %s in an environment only", what)
+	}
+	return nil
 }
 
 // subject names the job as GitHub does. An environment's name may hold a colon,

@@ -73,14 +73,17 @@ type EvidenceCache struct {
 
 // EvidenceStatement is one signed claim about the subject's digest.
 type EvidenceStatement struct {
-	ID            string          `json:"id"`
-	PredicateType string          `json:"predicate_type"`
-	Verified      bool            `json:"verified"` // signature, certificate, time stamp, log entry and subject
-	Problem       string          `json:"problem,omitempty"`
-	Identity      string          `json:"identity"`
-	Issuer        string          `json:"issuer"`
-	Bundle        string          `json:"bundle"` // digest
-	Predicate     json.RawMessage `json:"predicate"`
+	ID            string `json:"id"`
+	PredicateType string `json:"predicate_type"`
+	Verified      bool   `json:"verified"` // signature, certificate, time stamp, log entry and subject
+	Problem       string `json:"problem,omitempty"`
+	Identity      string `json:"identity"`
+	Issuer        string `json:"issuer"`
+	Bundle        string `json:"bundle"` // digest
+	// AssertedBy is "job" when the statement is what a job said, whatever its type; then
+	// a predicate that is too large for the document is null.
+	AssertedBy string          `json:"asserted_by,omitempty"`
+	Predicate  json.RawMessage `json:"predicate"`
 }
 
 // Encode returns the document's canonical bytes (Go's encoding of the struct:

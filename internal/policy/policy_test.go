@@ -82,6 +82,8 @@ func TestDefaultGate(t *testing.T) {
 		{"provenance names a cache of its tier", func(e *Evidence) { named(e, `,"annotations":{"tier":"protected"}`) }, sallyport.Allow, "provenance by"},
 		{"provenance names a cache of a lower tier", func(e *Evidence) { named(e, `,"annotations":{"tier":"untrusted"}`) }, sallyport.Deny, `of tier "untrusted"`},
 		{"provenance names a cache of no tier", func(e *Evidence) { named(e, "") }, sallyport.Deny, "names cache entry https://ci/caches/1 of tier"},
+		{"a job's own provenance", func(e *Evidence) { e.Statements[0].AssertedBy = "job" }, sallyport.Deny, "no provenance for"},
+		{"malformed: asserted by whom", func(e *Evidence) { e.Statements[0].AssertedBy = "me" }, sallyport.Deny, "malformed"},
 		{"malformed: unknown tier", func(e *Evidence) { e.Subject.Tier = "root" }, sallyport.Deny, "malformed"},
 		{"malformed: no builders", func(e *Evidence) { e.Expected.Builders = nil }, sallyport.Deny, "malformed"},
 		{"malformed: version", func(e *Evidence) { e.Version = 2 }, sallyport.Deny, "malformed"},

@@ -78,6 +78,12 @@ func (r runner) IDToken(ctx context.Context, l sallyport.LeaseRef, audience stri
 	return out.Token, err
 }
 
+func (r runner) Attest(ctx context.Context, l sallyport.LeaseRef, claim sallyport.Claim) (sallyport.Statement, error) {
+	out, err := do(ctx, r.c, Attest, AttestIn{leased(l), claim})
+	out.Statement.Bundle = out.Bundle
+	return out.Statement, err
+}
+
 // put sends content and decodes what became of it.
 func put[In, Out any](ctx context.Context, c *Client, call Call[In, Out], in In, content io.Reader) (out Out, err error) {
 	resp, err := send(ctx, c, call, in, content)

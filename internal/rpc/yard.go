@@ -72,6 +72,10 @@ type (
 			Audience string `json:"audience" maxLength:"512"`
 		}
 	}
+	AttestIn struct {
+		Leased
+		Body sallyport.Claim
+	}
 	FinishIn struct {
 		Leased
 		Body sallyport.JobResult
@@ -91,6 +95,12 @@ type OrderOut struct {
 // IDTokenOut is an ID token.
 type IDTokenOut struct {
 	Token string `json:"token"`
+}
+
+// AttestOut is a statement with its bundle.
+type AttestOut struct {
+	Statement sallyport.Statement `json:"statement"`
+	Bundle    []byte              `json:"bundle"`
 }
 
 // LogEnd is where a log ends.
@@ -115,5 +125,6 @@ var (
 	Image         = yard[ImageIn, sallyport.Image]("image", "/jobs/{job}/image", "Find what an image reference names")
 	ImageLayer    = Call[ImageLayerIn, Bytes]{ID: "image-layer", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/image-layer", Summary: "Fetch a layer of an image", Repeatable: true}
 	IDToken       = yard[IDTokenIn, IDTokenOut]("id-token", "/jobs/{job}/id-token", "Issue an ID token to a job")
+	Attest        = Call[AttestIn, AttestOut]{ID: "attest", Method: http.MethodPost, Path: YardPrefix + "/jobs/{job}/attest", Summary: "Sign what a job says of content", MaxBody: 4 << 20, Lenient: true}
 	Finish        = yard[FinishIn, None]("finish", "/jobs/{job}/finish", "Hand in the result of a job")
 )

@@ -95,7 +95,7 @@ func (e *evidence) match(statements []sallyport.Statement, checked []sallyport.C
 			}
 		}
 		e.Statements = append(e.Statements, sv)
-		if e.Provenance == nil && sv.Checked != nil && st.PredicateType == sallyport.PredicateProvenance {
+		if e.Provenance == nil && sv.Checked != nil && st.PredicateType == sallyport.PredicateProvenance && !st.AssertedByJob() {
 			e.Provenance = &sv
 			e.Builder = readBuilder(sv.Checked.Predicate)
 		}
@@ -154,7 +154,9 @@ type commands struct {
 
 // commands builds the lines; where there is no provenance to check, the digest's alone.
 func (s *server) commands(ctx context.Context, p sallyport.Project, a sallyport.Artifact, e evidence) commands {
-	i := slices.IndexFunc(e.Statements, func(st statementView) bool { return st.PredicateType == sallyport.PredicateProvenance })
+	i := slices.IndexFunc(e.Statements, func(st statementView) bool {
+		return st.PredicateType == sallyport.PredicateProvenance && !st.AssertedByJob()
+	})
 	file, bundle := localName(a.Filename), localName(a.Name+".sigstore.json")
 	c := commands{Digest: shell("sha256sum", file)}
 	if i < 0 {

@@ -142,6 +142,18 @@ func (p *pass) knownInputs(st *stepView) {
 
 // knownInputs are the inputs of well-known actions.
 var knownInputs = map[string][]string{
+	"actions/attest": {
+		"create-storage-record", "github-token", "predicate", "predicate-path", "predicate-type", "push-to-registry", "sbom-path", "show-summary",
+		"subject-checksums", "subject-digest", "subject-name", "subject-path", "subject-version",
+	},
+	"actions/attest-build-provenance": {
+		"create-storage-record", "github-token", "push-to-registry", "show-summary", "subject-checksums", "subject-digest", "subject-name", "subject-path",
+		"subject-version",
+	},
+	"actions/attest-sbom": {
+		"create-storage-record", "github-token", "push-to-registry", "sbom-path", "show-summary", "subject-checksums", "subject-digest", "subject-name",
+		"subject-path", "subject-version",
+	},
 	"actions/cache": {"path", "key", "restore-keys", "upload-chunk-size", "enableCrossOsArchive", "fail-on-cache-miss", "lookup-only", "save-always"},
 	"actions/checkout": {
 		"clean", "fetch-depth", "fetch-tags", "filter", "github-server-url", "lfs", "path", "persist-credentials", "ref", "repository", "set-safe-directory",

@@ -86,10 +86,13 @@ func mayWriteOutput(script string) bool {
 
 // knownOutputs are the outputs of the actions that the runner does itself.
 var knownOutputs = map[string][]string{
-	"actions/checkout":          {"ref", "commit"},
-	"actions/download-artifact": {"download-path"},
-	"actions/setup-go":          {"go-version", "cache-hit"},
-	"actions/setup-node":        {"node-version", "cache-hit"},
-	"actions/setup-python":      {"python-version", "cache-hit", "python-path"},
-	"actions/upload-artifact":   {"artifact-id", "artifact-url", "artifact-digest"},
+	"actions/attest":                  {"attestation-id", "attestation-url", "bundle-path"},
+	"actions/attest-build-provenance": {"attestation-id", "attestation-url", "bundle-path"},
+	"actions/attest-sbom":             {"attestation-id", "attestation-url", "bundle-path"},
+	"actions/checkout":                {"ref", "commit"},
+	"actions/download-artifact":       {"download-path"},
+	"actions/setup-go":                {"go-version", "cache-hit"},
+	"actions/setup-node":              {"node-version", "cache-hit"},
+	"actions/setup-python":            {"python-version", "cache-hit", "python-path"},
+	"actions/upload-artifact":         {"artifact-id", "artifact-url", "artifact-digest"},
 }

@@ -11,7 +11,7 @@ import (
 
 // intrinsics are the actions that the runner performs itself, at any version.
 var intrinsics = []string{
-	"actions/cache", "actions/cache/restore", "actions/cache/save",
+	"actions/attest", "actions/attest-build-provenance", "actions/attest-sbom", "actions/cache", "actions/cache/restore", "actions/cache/save",
 	"actions/checkout", "actions/download-artifact", "actions/setup-go", "actions/setup-node", "actions/setup-python", "actions/upload-artifact",
 }
 

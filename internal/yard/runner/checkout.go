@@ -46,6 +46,9 @@ func (s *step) runIntrinsic(ctx context.Context, a *sallyport.PlanAction) error 
 	case "actions/cache/save":
 		return s.cacheSave(ctx, inputs{with})
 	}
+	if slices.Contains([]string{"actions/attest", "actions/attest-build-provenance", "actions/attest-sbom"}, a.Name) {
+		return s.claim(ctx, a.Name, inputs{with})
+	}
 	if t, ok := toolchains[a.Name]; ok {
 		return s.setUp(ctx, t, inputs{with})
 	}

@@ -135,6 +135,7 @@ type fakeYard struct {
 	log       []byte
 	reports   []sallyport.JobReport
 	artifacts map[string][]byte
+	claims    []sallyport.Claim
 	caches    fakeCaches
 	source    func(depth int) (io.ReadCloser, error)
 	trees     map[sallyport.Digest][]byte
@@ -286,6 +287,13 @@ func (y *fakeYard) Artifacts(context.Context, sallyport.LeaseRef) ([]sallyport.A
 
 func (y *fakeYard) IDToken(_ context.Context, _ sallyport.LeaseRef, audience string) (string, error) {
 	return "id-token-for-" + audience, nil
+}
+
+func (y *fakeYard) Attest(_ context.Context, _ sallyport.LeaseRef, c sallyport.Claim) (sallyport.Statement, error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.claims = append(y.claims, c)
+	return sallyport.Statement{ID: "statement-1", LogIndex: 7, Bundle: []byte(`{"bundle":1}`), Identity: "https://ci.example/jobs/demo"}, nil
 }
 
 func (y *fakeYard) Finish(_ context.Context, _ sallyport.LeaseRef, r sallyport.JobResult) error {
