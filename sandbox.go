@@ -3,6 +3,8 @@ package sallyport
 import (
 	"context"
 	"io"
+	"net/netip"
+	"os"
 	"time"
 )
 
@@ -39,7 +41,8 @@ type Volume interface {
 }
 
 // Room is one isolated place. Its root file system is a throw-away overlay;
-// its network namespace has a loopback of its own and nothing else.
+// its network namespace has a loopback of its own and, with an uplink, one
+// interface whose far end the caller holds; nothing else.
 type Room interface {
 	// Exec runs one process in the room and waits until it ends. Processes that it
 	// leaves behind stay until Destroy. When ctx ends, the process's whole
@@ -83,6 +86,36 @@ type RoomSpec struct {
 	// path on the host, which the caller serves.
 	Serve     string
 	ServePort int
+	// Uplink, when set, gives the room a network beside its loopback.
+	Uplink *Uplink `json:"-"`
+}
+
+// Uplink is a network interface of a room. Everything that is not for the room's
+// own loopback leaves by it, over IPv4, and reaches whoever holds the far end and
+// nobody else; the kernel forwards nothing. The room has no IPv6 but ::1: what a job
+// sends there fails at once. Not even the room's root can change addresses, routes
+// or the interface, which lie in a namespace that its own has no power over.
+type Uplink struct {
+	Addr netip.Addr // the room's, IPv4
+	// Resolver is what the room's /etc/resolv.conf names; /etc/hosts is asked first.
+	Resolver netip.Addr
+	// Attach takes the far end, before anything foreign runs in the room, and must
+	// return at once. The link is then its own to close, which takes the network from
+	// the room. After an error the link is closed by the sandbox and no room is made.
+	Attach func(Link) error
+}
+
+// Link is the far end of an uplink. A read of File is one packet that the room
+// sent, a write one that it gets; reads have deadlines and end when it is closed.
+// Before each packet stands a struct virtio_net_hdr of ten bytes in the machine's
+// byte order: a packet of the room may lack its checksum and be of several segments,
+// as that says, but is never longer than 64 KiB.
+type Link struct {
+	File *os.File
+	MTU  int
+	// Ethernet, when set, says that a packet is a frame of Ethernet, and holds the
+	// first twelve bytes, both addresses, of those that the room takes. Else it is an IP packet.
+	Ethernet []byte
 }
 
 // Peer is a port of another room.
@@ -138,7 +171,7 @@ type Isolation struct {
 	Level       string   `json:"level"`   // standard, strong
 	Runtime     string   `json:"runtime"` // name and version of the OCI runtime
 	Rootless    bool     `json:"rootless"`
-	Network     string   `json:"network"`                // none
+	Network     string   `json:"network"`                // none, or door: one that the caller of Prepare answers for
 	Enforced    []string `json:"enforced"`               // sorted, from a fixed vocabulary
 	NotEnforced []Gap    `json:"not_enforced,omitempty"` // what this host could not do
 }

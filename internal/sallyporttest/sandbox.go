@@ -51,6 +51,7 @@ func Sandbox(t *testing.T, open func(t *testing.T) SandboxCase) {
 		{"Forks", testForks},
 		{"Memory", testMemory},
 		{"Network", testNetwork},
+		{"Uplink", testUplink},
 		{"Dial", testDial},
 		{"Serve", testServe},
 		{"Escapes", testEscapes},

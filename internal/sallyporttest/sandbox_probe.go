@@ -40,6 +40,8 @@ func SandboxProbe(args []string) (handled bool, exit int) {
 		return true, probeEscapes(args[3:])
 	case "connect":
 		return true, probeConnect(args[3:])
+	case "reroute":
+		return true, probeReroute()
 	case "eat":
 		return true, probeEat(args[3])
 	case "forks":

@@ -14,7 +14,7 @@
 //  3. runc, executed from a sealed copy in memory, adds the user, pid, mount,
 //     ipc, uts and cgroup namespaces, seccomp, capabilities and limits. The
 //     network namespace is older than the user namespace, so that not even the
-//     room's root holds a capability over it.
+//     room's root holds a capability over it; an uplink (uplink.go) lies in it.
 //  4. Our own binary, seen in the room as /.sallyport/init, becomes pid 1 and
 //     forks steps on request over an inherited socket (init.go). It ends when the
 //     socket does, and with it every process of the room: a room never outlives

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -150,6 +151,7 @@ const (
 	keeperSync    = 4 // one byte when the ids are mapped
 	keeperJobFile = 5
 	keeperRuntime = 6
+	keeperLink    = 7 // a socket for the far end of the uplink, when there is one
 )
 
 // startProcessKeeper starts our own binary as the keeper, which then becomes the
@@ -160,7 +162,24 @@ func (s *Sandbox) startProcessKeeper(l *layout, id string, files []*os.File) (*o
 		return nil, err
 	}
 	defer job.Close()
-	return s.users.start(s.initExe, markKeeper, unix.CLONE_NEWNS|unix.CLONE_NEWNET, files, job, s.runtime.exe)
+	extra := []*os.File{s.runtime.exe}
+	var links *net.UnixConn
+	if l.Uplink != nil {
+		ours, theirs, err := socketpair(unix.SOCK_STREAM)
+		if err != nil {
+			return nil, err
+		}
+		defer ours.Close()
+		defer theirs.Close()
+		links, extra = ours, append(extra, theirs)
+	}
+	p, err := s.users.start(s.initExe, markKeeper, unix.CLONE_NEWNS|unix.CLONE_NEWNET, files, job, extra...)
+	if err != nil || links == nil {
+		return p, err
+	}
+	extra[1].Close()
+	l.link = receiveLink(links) // nil: the keeper says why when it is waited for
+	return p, nil
 }
 
 // roomKeeper is a keeper process, root of its own user namespace.
@@ -180,6 +199,11 @@ func roomKeeper([]string) error {
 	job.Layout.viewMap, job.Layout.bindMap = -1, -1
 	if err := job.Layout.build(); err != nil {
 		return err
+	}
+	if link := job.Layout.link; link != nil {
+		if err := sendLink(keeperLink, link); err != nil {
+			return fmt.Errorf("room keeper: hand out the network: %w", err)
+		}
 	}
 	unix.CloseOnExec(keeperRuntime)
 	err := syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", keeperRuntime), runtimeArgs(job.ID), runtimeEnv)

@@ -27,9 +27,11 @@ type layout struct {
 	InitExe  string
 	Hostname string
 	Hosts    []string
-	Config   []byte // config.json
+	Config   []byte  // config.json
+	Uplink   *uplink // nil without
 
-	viewMap, bindMap int // user namespaces of an idRange; -1 without root
+	viewMap, bindMap int             // user namespaces of an idRange; -1 without root
+	link             *sallyport.Link // made by build
 }
 
 // bind is a sallyport.Bind whose source was looked at. A writable one needs a
@@ -64,6 +66,14 @@ func (l *layout) build() error {
 	}
 	if err := raiseLoopback(); err != nil {
 		return err
+	}
+	if l.Uplink != nil {
+		link, err := l.Uplink.raise()
+		if err != nil {
+			return sallyport.Errorf(sallyport.CodeUnavailable, "the room can have no network on this host: %v", err).
+				WithHint("load the kernel module tun or veth")
+		}
+		l.link = link
 	}
 	lower, err := l.cloneViews()
 	if err != nil {
@@ -484,10 +494,14 @@ func (l *layout) hide(lower, upper, rest string) error {
 
 // ownEtc writes the files of /etc that speak of the machine: they speak of the room.
 func (l *layout) ownEtc(o owned, upper string) error {
+	resolver := "# this room has no network\n"
+	if l.Uplink != nil {
+		resolver = "nameserver " + l.Uplink.Resolver.String() + "\n"
+	}
 	for name, content := range map[string]string{
 		"hostname":    l.Hostname + "\n",
 		"hosts":       "127.0.0.1 " + strings.Join(append([]string{"localhost", l.Hostname}, l.Hosts...), " ") + "\n::1 localhost ip6-localhost ip6-loopback\n",
-		"resolv.conf": "# this room has no network\n",
+		"resolv.conf": resolver,
 	} {
 		if err := o.file(upper+"/"+name, content); err != nil {
 			return err

@@ -272,6 +272,9 @@ func (s *Sandbox) checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 			return invalid("a peer needs a room and two ports of 1 to 65535")
 		}
 	}
+	if u := spec.Uplink; u != nil && (!u.Addr.Is4() || !u.Resolver.Is4() || u.Attach == nil) {
+		return invalid("an uplink needs two IPv4 addresses and somebody to take its far end")
+	}
 	if spec.Image != "" {
 		if fi, err := os.Lstat(spec.Image); err != nil || !fi.IsDir() || !filepath.IsAbs(spec.Image) {
 			return invalid("the image is not an absolute path of a directory")
@@ -346,6 +349,9 @@ func (s *Sandbox) Prepare(ctx context.Context, spec sallyport.RoomSpec) (sallypo
 		}
 	}
 	r.isolation = s.isolation(ctl, gaps, s.bounds() && len(r.writable) == 0)
+	if spec.Uplink != nil {
+		r.isolation.Network = "door"
+	}
 	if err := r.claim(groups); err != nil {
 		return nil, err
 	}
@@ -379,6 +385,11 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 	r.control = control
 	r.keeper, err = s.launch(l, spec.ID, theirs)
 	theirs.Close()
+	defer func() {
+		if l.link != nil {
+			l.link.File.Close() // nobody took it
+		}
+	}()
 	if err != nil {
 		return err
 	}
@@ -409,6 +420,15 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 		return (&sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the host did not take the room's limits", Err: err}).
 			WithHint("the runner's log has the reason")
 	}
+	if spec.Uplink != nil {
+		if l.link == nil {
+			return errors.New("the keeper handed out no network")
+		}
+		if err := spec.Uplink.Attach(*l.link); err != nil {
+			return err
+		}
+		l.link = nil
+	}
 	if spec.Dial != "" {
 		if err := r.serveDial(spec.Dial, spec.DialPort); err != nil {
 			return err
@@ -432,6 +452,9 @@ func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, 
 	l := &layout{
 		Stage: r.dir(), Rootless: s.rootless, Binds: binds, InitExe: s.initExe,
 		Hostname: spec.Hostname, Hosts: spec.Hosts, viewMap: -1, bindMap: -1,
+	}
+	if spec.Uplink != nil {
+		l.Uplink = &uplink{Addr: spec.Uplink.Addr, Resolver: spec.Uplink.Resolver}
 	}
 	if l.Hostname == "" {
 		l.Hostname = "room"
