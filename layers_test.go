@@ -13,7 +13,7 @@ const module = "github.com/sallyport-ci/sallyport"
 // floors (docs/ARCHITECTURE.md). The order inside a floor says nothing.
 var floors = map[int][]string{
 	1: {".", "internal/redact", "examples", "examples/hello"},
-	2: {"internal/workflow", "internal/environment", "internal/attest", "internal/tlog", "internal/rpc", "internal/kms",
+	2: {"internal/workflow", "internal/environment", "internal/egress", "internal/attest", "internal/tlog", "internal/rpc", "internal/kms",
 		"internal/sqlstore", "internal/blobstore", "internal/forge", "internal/proxy", "internal/oci", "internal/yard/sandbox", "internal/yard/image", "internal/yard/toolkit"},
 	3: {"internal/actions", "internal/attest/verify", "internal/policy", "internal/target", "internal/api", "internal/web", "internal/yard/runner", "internal/yard/service"},
 	4: {"internal/engine"},
@@ -48,6 +48,7 @@ var direct = []struct {
 	{"internal/policy", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/attest", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/environment", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
+	{"internal/egress", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/api", []string{module + "/internal/engine", module + "/internal/sqlstore"}, "faces know the services alone"},
 	{"internal/web", []string{module + "/internal/engine", module + "/internal/sqlstore"}, "faces know the services alone"},
 	{"internal/cli", []string{module + "/internal/engine", module + "/internal/sqlstore"}, "faces know the services alone"},
