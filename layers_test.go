@@ -12,9 +12,9 @@ const module = "github.com/sallyport-ci/sallyport"
 // floors is the import lattice: a package may import only packages of lower
 // floors (docs/ARCHITECTURE.md). The order inside a floor says nothing.
 var floors = map[int][]string{
-	1: {".", "internal/redact", "examples", "examples/hello"},
+	1: {".", "internal/redact", "internal/advisory", "examples", "examples/hello"},
 	2: {"internal/workflow", "internal/environment", "internal/egress", "internal/attest", "internal/tlog", "internal/rpc", "internal/kms",
-		"internal/sqlstore", "internal/blobstore", "internal/forge", "internal/proxy", "internal/oci", "internal/yard/sandbox", "internal/yard/image", "internal/yard/toolkit"},
+		"internal/sqlstore", "internal/blobstore", "internal/forge", "internal/proxy", "internal/oci", "internal/yard/sandbox", "internal/yard/image", "internal/yard/toolkit", "internal/yard/firewall"},
 	3: {"internal/actions", "internal/attest/verify", "internal/policy", "internal/target", "internal/api", "internal/web", "internal/yard/runner", "internal/yard/service"},
 	4: {"internal/engine"},
 	5: {"internal/daemon"},

@@ -1,0 +1,378 @@
+package firewall
+
+import (
+	"bytes"
+	"container/list"
+	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // npm's oldest packages have no other checksum
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+const (
+	// defaultCacheBytes bounds the cache when nobody says otherwise.
+	defaultCacheBytes = 10 << 30
+	// maxCached bounds the number of answers that are kept: each is one or two small files.
+	maxCached = 200_000
+	// maxHeld is the size up to which content is read whole before it is handed out. Larger content is
+	// read twice: once to be verified, once to be sent.
+	maxHeld = 8 << 20
+	// touchEvery is how precisely the cache remembers, over a restart, when something was last used.
+	touchEvery = time.Hour
+)
+
+// errCorrupt says that what lies in the cache is not what was put there.
+var errCorrupt = errors.New("the cached content has changed")
+
+// note is what the cache keeps about an answer of an upstream.
+type note struct {
+	Key    string           `json:"key"`
+	Digest sallyport.Digest `json:"digest"`
+	Size   int64            `json:"size"`
+	Status int              `json:"status,omitempty"` // 0: 200
+	Type   string           `json:"type,omitempty"`
+	ETag   string           `json:"etag,omitempty"`
+	// Modified is the upstream's Last-Modified.
+	Modified time.Time `json:"modified,omitzero"`
+	Fetched  time.Time `json:"fetched"`
+	// Sums are the checksums that the protocols compare, by algorithm, in their own spelling.
+	Sums map[string]string `json:"sums,omitempty"`
+}
+
+// cache keeps answers by key and their content by digest. What is read from it is
+// verified each time. It may be used by many at once; one process owns a directory.
+type cache struct {
+	dir string
+	max int64
+
+	mu    sync.Mutex
+	known map[string]*list.Element // by key
+	order *list.List               // of *kept; used longest ago first
+	uses  map[sallyport.Digest]int // notes of a content
+	bytes int64
+}
+
+type kept struct {
+	note    note
+	touched time.Time
+}
+
+// openCache takes what an earlier process left in dir.
+func openCache(dir string, limit int64) (*cache, error) {
+	if limit <= 0 {
+		limit = defaultCacheBytes
+	}
+	c := &cache{dir: dir, max: limit, known: map[string]*list.Element{}, order: list.New(), uses: map[sallyport.Digest]int{}}
+	for _, d := range []string{"content", "notes", "new"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return nil, fmt.Errorf("make the package cache: %w", err)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "new")); err != nil {
+		return nil, fmt.Errorf("clear the package cache: %w", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "new"), 0o700); err != nil {
+		return nil, fmt.Errorf("make the package cache: %w", err)
+	}
+	if err := c.load(); err != nil {
+		return nil, fmt.Errorf("read the package cache: %w", err)
+	}
+	return c, nil
+}
+
+func (c *cache) load() error {
+	files, err := os.ReadDir(filepath.Join(c.dir, "notes"))
+	if err != nil {
+		return err
+	}
+	var all []kept
+	for _, f := range files {
+		path := filepath.Join(c.dir, "notes", f.Name())
+		n, err := readNote(path)
+		info, statErr := f.Info()
+		if err == nil && statErr == nil && filepath.Base(c.notePath(n.Key)) == f.Name() {
+			if content, err := os.Lstat(c.contentPath(n.Digest)); err == nil && content.Size() == n.Size {
+				all = append(all, kept{n, info.ModTime()})
+				continue
+			}
+		}
+		_ = os.Remove(path) // it is fetched again
+	}
+	slices.SortFunc(all, func(a, b kept) int { return a.touched.Compare(b.touched) })
+	for _, k := range all {
+		c.enter(k)
+	}
+	contents, err := os.ReadDir(filepath.Join(c.dir, "content"))
+	if err != nil {
+		return err
+	}
+	for _, f := range contents {
+		if c.uses[sallyport.Digest("sha256:"+f.Name())] == 0 {
+			_ = os.Remove(filepath.Join(c.dir, "content", f.Name())) // nothing leads to it
+		}
+	}
+	c.evict()
+	return nil
+}
+
+func (c *cache) notePath(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return filepath.Join(c.dir, "notes", hex.EncodeToString(sum[:]))
+}
+
+func (c *cache) contentPath(d sallyport.Digest) string {
+	return filepath.Join(c.dir, "content", d.Hex())
+}
+
+// readNote reads a note and the checksum that ends it.
+func readNote(path string) (note, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return note{}, err
+	}
+	body, sum, ok := bytes.Cut(raw, []byte("\n"))
+	if !ok || sallyport.DigestOf(body) != sallyport.Digest(sum) {
+		return note{}, errCorrupt
+	}
+	var n note
+	if err := json.Unmarshal(body, &n); err != nil {
+		return note{}, err
+	}
+	_, err = sallyport.ParseDigest(string(n.Digest))
+	return n, err
+}
+
+func (c *cache) writeNote(n note) error {
+	raw, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	temp := filepath.Join(c.dir, "new", rand.Text())
+	if err := os.WriteFile(temp, append(raw, "\n"+string(sallyport.DigestOf(raw))...), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, c.notePath(n.Key))
+}
+
+// enter makes k known. c.mu is held, or nobody else has c yet.
+func (c *cache) enter(k kept) {
+	if old, ok := c.known[k.note.Key]; ok {
+		c.leave(old, k.note.Digest)
+	}
+	c.known[k.note.Key] = c.order.PushBack(&k)
+	if c.uses[k.note.Digest]++; c.uses[k.note.Digest] == 1 {
+		c.bytes += k.note.Size
+	}
+}
+
+// leave forgets e, and removes its content unless it is spare's or another note's.
+func (c *cache) leave(e *list.Element, spare sallyport.Digest) {
+	n := e.Value.(*kept).note
+	c.order.Remove(e)
+	delete(c.known, n.Key)
+	if c.uses[n.Digest]--; c.uses[n.Digest] > 0 {
+		return
+	}
+	delete(c.uses, n.Digest)
+	c.bytes -= n.Size
+	if n.Digest != spare {
+		_ = os.Remove(c.contentPath(n.Digest)) // readers that have it open keep it; swept at the next start otherwise
+	}
+}
+
+// evict makes the cache as small as it must be.
+func (c *cache) evict() {
+	for c.order.Len() > 1 && (c.bytes > c.max || c.order.Len() > maxCached) {
+		e := c.order.Front()
+		_ = os.Remove(c.notePath(e.Value.(*kept).note.Key))
+		c.leave(e, "")
+	}
+}
+
+// look returns the note under key.
+func (c *cache) look(key string) (note, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.known[key]
+	if !ok {
+		return note{}, false
+	}
+	return e.Value.(*kept).note, true
+}
+
+// content is verified content, open for reading.
+type content struct {
+	note note
+	io.ReadSeeker
+	file *os.File // nil: it is held
+}
+
+func (c *content) Close() error {
+	if c.file == nil {
+		return nil
+	}
+	return c.file.Close()
+}
+
+// open returns the content under key, verified. What has changed since it was put there is forgotten
+// and reported as fs.ErrNotExist, so that it is fetched again.
+func (c *cache) open(key string, now time.Time) (*content, error) {
+	c.mu.Lock()
+	e, ok := c.known[key]
+	if !ok {
+		c.mu.Unlock()
+		return nil, fs.ErrNotExist
+	}
+	k := e.Value.(*kept)
+	c.order.MoveToBack(e)
+	if now.Sub(k.touched) > touchEvery {
+		k.touched = now
+		_ = os.Chtimes(c.notePath(key), now, now) // only the order of eviction depends on it
+	}
+	n := k.note
+	c.mu.Unlock()
+	got, err := openContent(c.contentPath(n.Digest), n)
+	if err == nil {
+		return got, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now, ok := c.known[key]; ok && now == e {
+		_ = os.Remove(c.notePath(key))
+		c.leave(e, "")
+	}
+	_ = os.Remove(c.contentPath(n.Digest))
+	return nil, fs.ErrNotExist
+}
+
+func openContent(path string, n note) (*content, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if n.Size <= maxHeld {
+		defer f.Close()
+		raw, err := io.ReadAll(io.LimitReader(f, n.Size+1))
+		if err != nil {
+			return nil, err
+		}
+		if sallyport.DigestOf(raw) != n.Digest {
+			return nil, errCorrupt
+		}
+		return &content{note: n, ReadSeeker: bytes.NewReader(raw)}, nil
+	}
+	digest, _, err := sallyport.DigestReader(f)
+	if err == nil && digest != n.Digest {
+		err = errCorrupt
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &content{note: n, ReadSeeker: f, file: f}, nil
+}
+
+// put keeps what from holds, at most limit bytes, under n.Key. check sees the note and the
+// file before anything can be read from the cache; it may add to the note's sums.
+func (c *cache) put(n note, from io.Reader, limit int64, check func(n *note, path string) error) (*content, error) {
+	temp := filepath.Join(c.dir, "new", rand.Text())
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("write to the package cache: %w", err)
+	}
+	defer os.Remove(temp)
+	defer f.Close()
+	h256, h512, h1 := sha256.New(), sha512.New(), sha1.New() //nolint:gosec // see the import
+	n.Size, err = io.Copy(io.MultiWriter(f, h256, h512, h1), io.LimitReader(from, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if n.Size > limit {
+		return nil, errTooLarge(limit)
+	}
+	n.Digest = sallyport.Digest("sha256:" + sumHex(h256))
+	n.Sums = map[string]string{"sha256": sumHex(h256), "sha512": sumHex(h512), "sha1": sumHex(h1)}
+	if check != nil {
+		if err := check(&n, temp); err != nil {
+			return nil, err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := os.Rename(temp, c.contentPath(n.Digest)); err != nil {
+		return nil, fmt.Errorf("write to the package cache: %w", err)
+	}
+	if err := c.writeNote(n); err != nil {
+		return nil, fmt.Errorf("write to the package cache: %w", err)
+	}
+	c.enter(kept{n, n.Fetched})
+	got, err := openContent(c.contentPath(n.Digest), n) // before evict can remove it
+	c.evict()
+	return got, err
+}
+
+// forget removes what is kept under key.
+func (c *cache) forget(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.known[key]; ok {
+		_ = os.Remove(c.notePath(key)) // it leads nowhere any more
+		c.leave(e, "")
+	}
+}
+
+// renew says that an upstream still answers what is kept under key.
+func (c *cache) renew(key string, fetched time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.known[key]; ok {
+		k := e.Value.(*kept)
+		k.note.Fetched, k.touched = fetched, fetched
+		_ = c.writeNote(k.note) // lost, it is asked for again
+	}
+}
+
+func sumHex(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+
+// errTooLarge says that an answer has more bytes than its kind may have.
+type errTooLarge int64
+
+func (e errTooLarge) Error() string {
+	return fmt.Sprintf("the registry's answer has more than %s", sizeOf(int64(e)))
+}
+
+func sizeOf(n int64) string {
+	if n >= 1<<20 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d KiB", n>>10)
+}
+
+// printable bounds what is quoted of foreign text, and keeps to one line of ASCII.
+func printable(s string, limit int) string {
+	out := strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e {
+			return ' '
+		}
+		return r
+	}, s[:min(len(s), limit)])
+	return strings.Join(strings.Fields(out), " ")
+}
