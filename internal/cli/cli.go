@@ -54,6 +54,7 @@ type commands struct {
 
 	Actions   actionsCmd   `cmd:"" help:"Lock, review and verify what workflows use of other repositories."`
 	Artifacts artifactsCmd `cmd:"" help:"List and download artifacts with their evidence."`
+	Tools     toolsCmd     `cmd:"" help:"List, add and remove toolchains that jobs may set up."`
 	Caches    cachesCmd    `cmd:"" help:"List and delete what jobs saved for later runs."`
 	Verify    verifyCmd    `cmd:"" help:"Verify a file against its Sigstore bundle, offline."`
 	TrustRoot trustRootCmd `cmd:"" name:"trust-root" help:"Print the Sigstore trusted root of the installation."`

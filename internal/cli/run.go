@@ -37,8 +37,9 @@ type runCmd struct {
 	Watch      bool              `help:"Run again whenever a file of the repository changes." xor:"mode"`
 	Shell      bool              `help:"Open a shell in the room of a job that failed."`
 	actionFlags
-	Capacity int  `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
-	Verbose  bool `short:"v" help:"Say more on stderr."`
+	ToolCache string `name:"tool-cache" help:"Tool cache for setup actions; default: the user's own." env:"SALLYPORT_TOOL_CACHE" placeholder:"DIR"`
+	Capacity  int    `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
+	Verbose   bool   `short:"v" help:"Say more on stderr."`
 }
 
 const maxPayload = 25 << 20 // GitHub's limit of a webhook's payload
@@ -99,6 +100,9 @@ func (c runCmd) config(e *env) (daemon.LocalConfig, error) {
 		return config, sallyport.Errorf(sallyport.CodeInvalid, "--shell needs a terminal to talk to").WithHint("leave --json out, and run it by hand")
 	}
 	var err error
+	if config.Tools, err = daemon.ToolCache("", c.ToolCache); err != nil {
+		return config, err
+	}
 	if config.Payload, err = readPayload(c.Payload); err != nil {
 		return config, err
 	}

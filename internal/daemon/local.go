@@ -27,6 +27,7 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/sqlstore"
 	"github.com/sallyport-ci/sallyport/internal/yard/runner"
 	"github.com/sallyport-ci/sallyport/internal/yard/sandbox"
+	"github.com/sallyport-ci/sallyport/internal/yard/tools"
 )
 
 // LocalConfig says what to run without a server.
@@ -43,6 +44,7 @@ type LocalConfig struct {
 	Env       []sallyport.EnvVar // before the workflow's own env
 	Capacity  int
 	Actions   ActionsConfig
+	Tools     *tools.Cache
 	// Visit, when set, is called in the room of each job that failed, before the room goes.
 	Visit func(ctx context.Context, job sallyport.Job, open Open)
 	Log   *slog.Logger
@@ -131,7 +133,7 @@ func (l *local) serve(ctx context.Context, c LocalConfig, box *sandbox.Sandbox, 
 	}
 	r, err := runner.New(runner.Config{
 		Yard: l.engine.Yard(), Sandbox: box, WorkDir: dir, ID: "local", Name: "local",
-		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now, Visit: c.Visit,
+		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now, Visit: c.Visit, Tools: c.Tools,
 	})
 	if err != nil {
 		return err

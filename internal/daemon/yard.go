@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/yard/runner"
 	"github.com/sallyport-ci/sallyport/internal/yard/sandbox"
 	"github.com/sallyport-ci/sallyport/internal/yard/service"
+	"github.com/sallyport-ci/sallyport/internal/yard/tools"
 )
 
 // labels are what runs-on may ask of a runner of ours. GitHub's names of Linux
@@ -140,6 +141,7 @@ func Runner(ctx context.Context, c RunnerConfig) error {
 	r, err := runner.New(runner.Config{
 		Yard: client.Yard(), Sandbox: box, WorkDir: filepath.Join(c.WorkDir, "jobs"), ID: sallyport.RunnerID(c.ID), Name: "embedded",
 		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now,
+		Tools: tools.Open(filepath.Join(c.WorkDir, "tools")),
 	})
 	if err != nil {
 		return err

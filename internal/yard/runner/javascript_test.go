@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/tools"
 )
 
 func needNode(t testing.TB) {
@@ -208,7 +209,7 @@ func TestNodeChoice(t *testing.T) {
 	t.Parallel()
 	cache := t.TempDir()
 	for _, dir := range []string{"20.1.0", "20.19.0", "24.0.0", "20.99.0"} {
-		full := filepath.Join(cache, "node", dir, toolArch())
+		full := filepath.Join(cache, "node", dir, tools.Arch())
 		if err := os.MkdirAll(filepath.Join(full, "bin"), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +222,7 @@ func TestNodeChoice(t *testing.T) {
 			}
 		}
 	}
-	if n, ok := cachedNode(cache, "20"); !ok || n.version != (version{20, 19, 0}) || n.path != filepath.Join(cache, "node", "20.19.0", toolArch(), "bin", "node") {
+	if n, ok := cachedNode(cache, "20"); !ok || n.version != (version{20, 19, 0}) || n.path != filepath.Join(cache, "node", "20.19.0", tools.Arch(), "bin", "node") {
 		t.Errorf("%+v %v", n, ok)
 	}
 	if n, ok := cachedNode(cache, "22"); ok {

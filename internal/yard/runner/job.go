@@ -15,6 +15,7 @@ import (
 	sallyport "github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/redact"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
+	"github.com/sallyport-ci/sallyport/internal/yard/tools"
 )
 
 var (
@@ -46,6 +47,7 @@ type job struct {
 	hosts          []string
 	toolMu         sync.Mutex
 	tools          sallyport.Room // of the host's tools, beside a container
+	toolList       []tools.Tool   // of the runner's tool cache, as the job sees it
 	actionRooms    atomic.Int64
 
 	services *services // nil when the job has no use for them
@@ -309,6 +311,9 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 	}
 	if err := j.fetchActions(ctx); err != nil {
 		return nil, err
+	}
+	if err := j.showTools(ctx); err != nil {
+		return nil, fmt.Errorf("show the tool cache: %w", err)
 	}
 	f, err := j.newFrame()
 	if err != nil {

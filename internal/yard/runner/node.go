@@ -5,17 +5,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/tools"
 )
 
 // nodeProgram is a Node.js that a job can run.
 type nodeProgram struct {
-	path    string // the same on the host and in the room
+	path    string // in the room
 	version version
 	of      string // for people: where it is from
 }
@@ -33,18 +33,18 @@ type nodeFile struct {
 	time time.Time
 }
 
-// toolArch is how tool caches call this architecture.
-func toolArch() string {
-	return map[string]string{"amd64": "x64", "arm64": "arm64", "386": "x86", "arm": "arm"}[runtime.GOARCH]
-}
-
 // node finds what runs an action that asks for "node20": the newest of that line in the
-// tool cache, else the Node.js of the host, whatever its version.
+// runner's tool cache, else in that of the host, else the Node.js of the host, whatever its version.
 func (r *Runner) node(ctx context.Context, j *job, using string) (nodeProgram, error) {
 	if j.container != nil {
 		return j.imageNode(ctx, using)
 	}
-	if n, ok := cachedNode(j.layout.toolCache, strings.TrimPrefix(using, "node")); ok {
+	for _, x := range j.cached(toolchains["actions/setup-node"]) {
+		if fmt.Sprint(x.version[0]) == strings.TrimPrefix(using, "node") && !strings.Contains(x.text, "-") && j.verifyTool(ctx, x) == nil {
+			return nodeProgram{x.dir + "/bin/node", x.version, x.from}, nil
+		}
+	}
+	if n, ok := cachedNode(roomToolCache, strings.TrimPrefix(using, "node")); ok {
 		return n, nil
 	}
 	for dir := range strings.SplitSeq(r.cfg.Path, ":") {
@@ -60,7 +60,7 @@ func (r *Runner) node(ctx context.Context, j *job, using string) (nodeProgram, e
 		return nodeProgram{file, v, "this host"}, nil
 	}
 	return nodeProgram{}, sallyport.Errorf(sallyport.CodeInvalid, "the action runs on %s, and this host has no Node.js that a job can use", using).
-		WithHint("install Node.js on the host, under /usr or /opt, or in the tool cache as %s/node/VERSION/%s", j.layout.toolCache, toolArch())
+		WithHint("install Node.js on the host, under /usr or /opt, or add one: sallyport tools add node VERSION FILE --sha256 DIGEST")
 }
 
 // imageNode is the Node.js of the job container: that of the host need not run on the
@@ -107,7 +107,7 @@ func cachedNode(cache, major string) (found nodeProgram, ok bool) {
 	}
 	for _, e := range entries {
 		v, valid := findVersion(e.Name())
-		dir := filepath.Join(cache, "node", e.Name(), toolArch())
+		dir := filepath.Join(cache, "node", e.Name(), tools.Arch())
 		if !valid || fmt.Sprint(v[0]) != major || ok && v.less(found.version) {
 			continue
 		}

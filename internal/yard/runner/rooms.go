@@ -75,7 +75,7 @@ func (j *job) prepareRooms(ctx context.Context, f *frame) error {
 // look for things.
 func (j *job) containerLinks() map[string]string {
 	return map[string]string{
-		containerHome: j.layout.temp() + "/" + homeDir, actionWorkspace: j.layout.workspace(), "/github/workflow": j.layout.given,
+		containerTools: j.layout.work + "/" + toolLinks, containerHome: j.layout.temp() + "/" + homeDir, actionWorkspace: j.layout.workspace(), "/github/workflow": j.layout.given,
 		actionTemp: j.layout.temp(), actionCommands: j.layout.work + "/" + commandDir,
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	sallyport "github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/yard/image"
+	"github.com/sallyport-ci/sallyport/internal/yard/tools"
 )
 
 // Defaults of Config.
@@ -51,8 +52,10 @@ type Config struct {
 	Visit func(ctx context.Context, job sallyport.Job, open Open)
 	// ImageDir keeps unpacked images from job to job; "" is a directory beside WorkDir.
 	ImageDir string
-	Log      *slog.Logger
-	Clock    func() time.Time
+	// Tools are toolchains beside those of the host; nil when there are none.
+	Tools *tools.Cache
+	Log   *slog.Logger
+	Clock func() time.Time
 }
 
 // Open runs a command in the room of a job as its next step would run there.

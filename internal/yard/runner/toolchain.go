@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -12,63 +13,77 @@ import (
 
 	sallyport "github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
+	"github.com/sallyport-ci/sallyport/internal/yard/tools"
 )
 
-// toolchain is a language whose setup action the runner performs with what the
-// host has: a job cannot fetch another version, so one that does not satisfy the request is an error.
+// toolchain is a language whose setup action the runner performs with what its tool cache
+// and the host have: nothing is fetched, so a request that none satisfies is an error.
 type toolchain struct {
 	name   string // for people
+	tool   string // go, node, python
 	input  string // go-version and so on; the file's input is this with -file
 	argv   []string
 	shown  string   // before the version in the output
 	latest []string // words that any released version satisfies here
-	inText func(file string, content []byte) (want string, ok bool)
+	inText func(file string, content []byte) (want []string)
 }
 
 var toolchains = map[string]toolchain{
 	"actions/setup-go": {
-		name: "Go", input: "go-version", argv: []string{"go", "version"}, latest: []string{"stable", "latest"}, inText: goVersionIn,
+		name: "Go", tool: "go", input: "go-version", argv: []string{"go", "version"}, latest: []string{"stable", "latest"}, inText: goVersionIn,
 	},
 	"actions/setup-node": {
-		name: "Node.js", input: "node-version", argv: []string{"node", "--version"}, shown: "v",
+		name: "Node.js", tool: "node", input: "node-version", argv: []string{"node", "--version"}, shown: "v",
 		latest: []string{"latest", "current", "node"}, inText: nodeVersionIn,
 	},
 	"actions/setup-python": {
-		name: "Python", input: "python-version", argv: []string{"sh", "-c", "command -v python3 >/dev/null && exec python3 --version; exec python --version"},
+		name: "Python", tool: "python", input: "python-version", argv: []string{"sh", "-c", "command -v python3 >/dev/null && exec python3 --version; exec python --version"},
 		inText: pythonVersionIn,
 	},
 }
 
 // setUp performs a setup action.
 func (s *step) setUp(ctx context.Context, t toolchain, in inputs) error {
+	if arch := in.text("architecture", ""); arch != "" && !slices.Contains(archNames[tools.Arch()], strings.ToLower(arch)) {
+		return sallyport.Errorf(sallyport.CodeInvalid, "architecture is %.40q, and this runner is %s", arch, tools.Arch()).WithHint("leave it out, or let runs-on choose a runner of that kind")
+	}
+	latest, err := in.boolean("check-latest", false)
+	if err != nil {
+		return err
+	}
 	want, from, err := s.wanted(t, in)
 	if err != nil {
 		return err
 	}
-	have, err := s.toolVersion(ctx, t)
+	have, err := s.choose(ctx, t, want, from, latest)
 	if err != nil {
 		return err
 	}
-	if ok, known := t.accepts(have, want); !known {
-		return sallyport.Errorf(sallyport.CodeInvalid, "the version %.80q of %s is not one that this runner can compare", want, t.name).
-			WithHint("ask for a version or a range of versions, such as %d.%d or ^%d.%d.0", have[0], have[1], have[0], have[1])
-	} else if !ok {
-		return sallyport.Errorf(sallyport.CodeInvalid, "%s asks for %s %.80s, and this host has %s", from, t.name, want, have).
-			WithHint("install that version on the host, under /usr or /opt, or ask for %d.%d; a job has no network to fetch another", have[0], have[1])
-	}
 	for _, name := range in.names {
-		if name == "cache" && in.text(name, "false") != "false" {
-			s.out.print(sallyport.LogSystem, "Nothing is cached between jobs: the input cache has no effect.")
-		} else if name != "cache" && name != t.input && name != t.input+"-file" {
+		if !slices.Contains(setupInputs, name) && name != t.input && name != t.input+"-file" {
 			s.out.print(sallyport.LogDebug, "The input "+name+" has no effect on this runner.")
 		}
 	}
-	s.out.print(sallyport.LogOutput, fmt.Sprintf("%s %s of this host is used.", t.name, have))
-	if err := s.toolPath(ctx, t); err != nil {
+	s.out.print(sallyport.LogOutput, fmt.Sprintf("%s %s of %s is used.", t.name, have.text, have.from))
+	if have.dir == "" {
+		err = s.hostTool(ctx, t)
+	} else {
+		err = s.cachedTool(ctx, t, have)
+	}
+	if err != nil {
 		return err
 	}
-	return s.setOutput(workflow.Var{Name: t.input, Value: t.shown + have.String()})
+	if err := s.setOutput(workflow.Var{Name: t.input, Value: t.shown + have.text}); err != nil {
+		return err
+	}
+	return s.setupCache(ctx, t, in, have.text)
 }
+
+// setupInputs have an effect beside those that name a version.
+var setupInputs = []string{"architecture", "cache", "cache-dependency-path", "check-latest"}
+
+// archNames are what people call an architecture.
+var archNames = map[string][]string{"x64": {"x64", "amd64", "x86_64"}, "arm64": {"arm64", "aarch64"}, "x86": {"x86", "ia32"}, "arm": {"arm"}}
 
 // accepts reports whether a version is one that was asked for; known is false
 // for a request that cannot be understood.
@@ -87,98 +102,129 @@ func (t toolchain) accepts(have version, want string) (ok, known bool) {
 const maxVersionFile = 1 << 20
 
 // wanted returns the version that the step asks for, and where it does.
-func (s *step) wanted(t toolchain, in inputs) (want, from string, err error) {
-	if want = in.text(t.input, ""); want != "" {
-		if strings.Contains(want, "\n") {
-			return "", "", sallyport.Errorf(sallyport.CodeInvalid, "%s names several versions; this runner sets up one", t.input).WithHint("use a matrix, with one version a job")
+// A file may name several that will do, the best first.
+func (s *step) wanted(t toolchain, in inputs) (want []string, from string, err error) {
+	if text := in.text(t.input, ""); text != "" {
+		if strings.Contains(text, "\n") {
+			return nil, "", sallyport.Errorf(sallyport.CodeInvalid, "%s names several versions; this runner sets up one", t.input).WithHint("use a matrix, with one version a job")
 		}
-		return want, "the input " + t.input, nil
+		return []string{text}, "the input " + t.input, nil
 	}
 	file := in.text(t.input+"-file", "")
 	if file == "" {
-		return "", "", nil
+		return []string{""}, "the step", nil
 	}
 	rel, ok := s.job.layout.inWork(s.job.layout.inWorkspace(file))
 	if !ok {
-		return "", "", sallyport.Errorf(sallyport.CodeInvalid, "the file %.200q is not beneath the workspace", file)
+		return nil, "", sallyport.Errorf(sallyport.CodeInvalid, "the file %.200q is not beneath the workspace", file)
 	}
 	b, err := readRegular(s.job.layout.workRoot, rel, maxVersionFile)
 	if err != nil {
-		return "", "", sallyport.Errorf(sallyport.CodeInvalid, "the file %.200q cannot be read", file).WithHint("check out the repository first")
+		return nil, "", sallyport.Errorf(sallyport.CodeInvalid, "the file %.200q cannot be read", file).WithHint("check out the repository first")
 	}
-	if want, ok = t.inText(path.Base(file), b); !ok {
-		return "", "", sallyport.Errorf(sallyport.CodeInvalid, "the file %.200q names no version of %s", file, t.name)
+	if want = t.inText(path.Base(file), b); len(want) == 0 {
+		return nil, "", sallyport.Errorf(sallyport.CodeInvalid, "the file %.200q names no version of %s", file, t.name)
 	}
 	return want, file, nil
 }
 
 var (
 	goDirective    = regexp.MustCompile(`(?m)^go\s+([0-9][0-9.]*)\s*(?://.*)?$`)
+	goToolchain    = regexp.MustCompile(`(?m)^toolchain\s+go([0-9][0-9.]*)\s*(?://.*)?$`)
 	requiresPython = regexp.MustCompile(`(?m)^requires-python\s*=\s*["']([^"'\n]+)["']`)
 )
 
-// goVersionIn reads a go.mod or go.work, whose go line is the least version, or
-// a file that holds just a version.
-func goVersionIn(file string, content []byte) (string, bool) {
+// goVersionIn reads a go.mod or go.work, or a file that holds just a version. What
+// the toolchain line names is best, then the go line's own version; that is also the least
+// which will do.
+func goVersionIn(file string, content []byte) (want []string) {
 	switch file {
 	case "go.mod", "go.work":
-		if m := goDirective.FindSubmatch(content); m != nil {
-			return ">=" + string(m[1]), true
+		for _, line := range []*regexp.Regexp{goToolchain, goDirective} {
+			if m := line.FindSubmatch(content); m != nil {
+				want = append(want, string(m[1]))
+			}
 		}
-		return "", false
+		if m := goDirective.FindSubmatch(content); m != nil {
+			want = append(want, ">="+string(m[1]))
+		}
+		return want
 	case ".tool-versions":
-		return toolVersionsLine(content, "golang")
+		return toolVersionsLine(content, "golang", "go")
 	}
 	return firstLine(content)
 }
 
-func nodeVersionIn(file string, content []byte) (string, bool) {
+func nodeVersionIn(file string, content []byte) []string {
 	switch file {
 	case "package.json":
 		var p struct {
-			Volta   struct{ Node string }
-			Engines struct{ Node string }
+			Volta      struct{ Node string }
+			Engines    struct{ Node string }
+			DevEngines struct {
+				Runtime json.RawMessage
+			} `json:"devEngines"`
 		}
 		if err := json.Unmarshal(content, &p); err != nil {
-			return "", false
+			return nil
 		}
-		if p.Volta.Node != "" {
-			return p.Volta.Node, true
+		for _, v := range []string{p.Volta.Node, devEngine(p.DevEngines.Runtime), p.Engines.Node} {
+			if v != "" {
+				return []string{v}
+			}
 		}
-		return p.Engines.Node, p.Engines.Node != ""
+		return nil
 	case ".tool-versions":
-		return toolVersionsLine(content, "nodejs")
+		return toolVersionsLine(content, "nodejs", "node")
 	}
 	return firstLine(content)
 }
 
-func pythonVersionIn(file string, content []byte) (string, bool) {
+// devEngine is the version of node in devEngines.runtime, which is one or a list.
+func devEngine(raw json.RawMessage) string {
+	type engine struct{ Name, Version string }
+	var list []engine
+	if json.Unmarshal(raw, &list) != nil {
+		list = make([]engine, 1)
+		_ = json.Unmarshal(raw, &list[0]) // of another shape it names none
+	}
+	for _, e := range list {
+		if e.Name == "node" {
+			return e.Version
+		}
+	}
+	return ""
+}
+
+func pythonVersionIn(file string, content []byte) []string {
 	switch file {
 	case "pyproject.toml":
 		m := requiresPython.FindSubmatch(content)
 		if m == nil {
-			return "", false
+			return nil
 		}
-		return strings.NewReplacer(",", " ", "==", "=").Replace(string(m[1])), true
+		return []string{strings.NewReplacer(",", " ", "==", "=").Replace(string(m[1]))}
 	case ".tool-versions":
 		return toolVersionsLine(content, "python")
 	}
 	return firstLine(content)
 }
 
-func toolVersionsLine(content []byte, tool string) (string, bool) {
+func toolVersionsLine(content []byte, names ...string) []string {
 	for line := range strings.Lines(string(content)) {
-		if f := strings.Fields(line); len(f) >= 2 && f[0] == tool {
-			return f[1], true
+		if f := strings.Fields(line); len(f) >= 2 && slices.Contains(names, f[0]) {
+			return f[1:2]
 		}
 	}
-	return "", false
+	return nil
 }
 
-func firstLine(content []byte) (string, bool) {
+func firstLine(content []byte) []string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(content)), "\n")
-	line = strings.TrimSpace(line)
-	return line, line != ""
+	if line = strings.TrimSpace(line); line == "" {
+		return nil
+	}
+	return []string{line}
 }
 
 // maxSaid bounds what a tool says of its version.
@@ -192,7 +238,10 @@ func (s *said) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// toolVersion asks the tool in the room, on the path of the steps.
+// errNoTool says that a tool is not on the path of the steps.
+var errNoTool = errors.New("there is no such tool")
+
+// toolVersion asks the tool in the room, on the path of the steps; errNoTool when it is not there.
 func (s *step) toolVersion(ctx context.Context, t toolchain) (version, error) {
 	j := s.job
 	var out said
@@ -209,26 +258,5 @@ func (s *step) toolVersion(ctx context.Context, t toolchain) (version, error) {
 	if have, ok := findVersion(out.String()); err == nil && result.ExitCode == 0 && ok {
 		return have, nil
 	}
-	return version{}, sallyport.Errorf(sallyport.CodeInvalid, "this host has no %s that a job can use", t.name).
-		WithHint("install it on the host, under /usr or /opt")
-}
-
-// toolPath puts into PATH what the action of the language does.
-func (s *step) toolPath(ctx context.Context, t toolchain) error {
-	switch t.name {
-	case "Go":
-		return s.frame.lane.prepend(path.Join(s.job.layout.home, "go", "bin"))
-	case "Python":
-		// Debian has python3 alone; what the action sets up has python and pip.
-		dir := path.Join(s.job.layout.temp(), "_python")
-		const link = `mkdir -p "$1"
-for name in python pip; do
-	command -v $name >/dev/null || ! command -v ${name}3 >/dev/null || ln -sf "$(command -v ${name}3)" "$1/$name"
-done`
-		if err := s.tool(ctx, sallyport.ExecSpec{Argv: []string{"sh", "-ec", link, "sh", dir}}); err != nil {
-			return err
-		}
-		return s.frame.lane.prepend(dir)
-	}
-	return nil
+	return version{}, errNoTool
 }

@@ -17,7 +17,7 @@ func TestSetUp(t *testing.T) {
 		{"go", "setup-go@v5", "{ go-version: '1.26', cache: true }", "Go 1.26.8 of this host is used.", ""},
 		{"go of the host", "setup-go@v5", "{}", "Go 1.26.8", ""},
 		{"stable go", "setup-go@v5", "{ go-version: stable }", "Go 1.26.8", ""},
-		{"another go", "setup-go@v5", "{ go-version: '1.22' }", "install that version on the host", "input go-version asks for Go 1.22, and this host has 1.26.8"},
+		{"another go", "setup-go@v5", "{ go-version: '1.22' }", "sallyport tools add go VERSION FILE --sha256 DIGEST", "input go-version asks for Go 1.22, and this runner has 1.26.8 (this host)"},
 		{"old stable go", "setup-go@v5", "{ go-version: oldstable }", "", "is not one that this runner can compare"},
 		{"go of a file", "setup-go@v5", "{ go-version-file: go.mod }", "Go 1.26.8", ""},
 		{"no such file", "setup-go@v5", "{ go-version-file: none/go.mod }", "check out the repository first", "cannot be read"},
@@ -26,7 +26,7 @@ func TestSetUp(t *testing.T) {
 		{"node lts", "setup-node@v4", "{ node-version: 'lts/*' }", "Node.js 20.20.2", ""},
 		{"node by a name", "setup-node@v4", "{ node-version-file: .nvmrc }", "", "is not one that this runner can compare"},
 		{"python", "setup-python@v5", "{ python-version: 3.x }", "Python 3.11.7", ""},
-		{"number that lost its zero", "setup-python@v5", "{ python-version: 3.10 }", "", "asks for Python 3.1, and this host has 3.11.7"},
+		{"number that lost its zero", "setup-python@v5", "{ python-version: 3.10 }", "", "asks for Python 3.1, and this runner has 3.11.7 (this host)"},
 		{"several pythons", "setup-python@v5", "{ python-version: \"3.11\\n3.12\" }", "", "names several versions"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

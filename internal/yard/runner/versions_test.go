@@ -1,6 +1,9 @@
 package runner
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestSatisfies(t *testing.T) {
 	t.Parallel()
@@ -42,21 +45,23 @@ func splitList(s string) []string {
 func TestVersionFiles(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ tool, file, content, want string }{
-		{"actions/setup-go", "go.mod", "module x\n\ngo 1.22.1 // why\n\ntoolchain go1.23.0\n", ">=1.22.1"},
+		{"actions/setup-go", "go.mod", "module x\n\ngo 1.22.1 // why\n\ntoolchain go1.23.0\n", "1.23.0; 1.22.1; >=1.22.1"},
 		{"actions/setup-go", "go.mod", "module x\n", ""},
 		{"actions/setup-go", ".tool-versions", "nodejs 20\ngolang 1.22\n", "1.22"},
 		{"actions/setup-go", ".go-version", "1.22\n", "1.22"},
 		{"actions/setup-node", ".nvmrc", "v20.1.0\n", "v20.1.0"},
 		{"actions/setup-node", "package.json", `{"engines":{"node":">=18"}}`, ">=18"},
 		{"actions/setup-node", "package.json", `{"engines":{"node":">=18"},"volta":{"node":"20.1.0"}}`, "20.1.0"},
+		{"actions/setup-node", "package.json", `{"devEngines":{"runtime":{"name":"node","version":"22"}},"engines":{"node":">=18"}}`, "22"},
+		{"actions/setup-node", "package.json", `{"devEngines":{"runtime":[{"name":"bun","version":"1"},{"name":"node","version":"24"}]}}`, "24"},
+		{"actions/setup-node", ".tool-versions", "node 20.1.0\n", "20.1.0"},
 		{"actions/setup-node", "package.json", `{`, ""},
 		{"actions/setup-python", ".python-version", "3.11\n", "3.11"},
 		{"actions/setup-python", "pyproject.toml", "[project]\nrequires-python = \">=3.9,<4\"\n", ">=3.9 <4"},
 		{"actions/setup-python", ".python-version", "\n", ""},
 	} {
-		got, ok := toolchains[c.tool].inText(c.file, []byte(c.content))
-		if got != c.want || ok != (c.want != "") {
-			t.Errorf("%s: %s: got %q %v, want %q", c.tool, c.file, got, ok, c.want)
+		if got := strings.Join(toolchains[c.tool].inText(c.file, []byte(c.content)), "; "); got != c.want {
+			t.Errorf("%s: %s: got %q, want %q", c.tool, c.file, got, c.want)
 		}
 	}
 }
