@@ -143,6 +143,17 @@ func (f *Firewall) refresh(ctx context.Context, a ask) error {
 	}
 	old, known := f.cache.look(a.key())
 	known = known && old.Status == 0
+	err := f.fetch(ctx, a, old, known)
+	if known && !a.file && transient(err) {
+		f.log.Warn("a registry could not be reached; its earlier answer is used", "registry", a.up.source(), "err", err)
+		f.cache.renew(a.key(), f.now().Add(absentAge-a.age)) // and is asked again in a while
+		return nil
+	}
+	return err
+}
+
+// fetch asks the upstream, whether what is kept is still good if it is known.
+func (f *Firewall) fetch(ctx context.Context, a ask, old note, known bool) error {
 	header := http.Header{}
 	if known && old.ETag != "" {
 		header.Set("If-None-Match", old.ETag)
@@ -151,33 +162,29 @@ func (f *Firewall) refresh(ctx context.Context, a ask) error {
 	}
 	res, cancel, err := f.do(ctx, a, header)
 	if err != nil {
-		if known && !a.file && transient(err) {
-			f.log.Warn("a registry could not be reached; its earlier answer is used", "registry", a.up.source(), "err", err)
-			f.cache.renew(a.key(), f.now().Add(absentAge-a.age)) // and is asked again in a while
-			return nil
-		}
 		return err
 	}
 	defer cancel()
 	defer res.Body.Close()
 	n := note{Key: a.key(), Type: res.Header.Get("Content-Type"), ETag: res.Header.Get("ETag"), Fetched: f.now()}
-	n.Modified, _ = http.ParseTime(res.Header.Get("Last-Modified"))
+	n.Modified, _ = http.ParseTime(res.Header.Get("Last-Modified")) // the zero time is none
 	switch {
 	case res.StatusCode == http.StatusNotModified && known:
 		f.cache.renew(a.key(), f.now())
 		return nil
 	case res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone:
 		n.Status = res.StatusCode
-		_, err := f.cache.put(n, strings.NewReader(words(res)), maxWords, nil)
-		return err
+		c, err := f.cache.put(n, strings.NewReader(words(res)), maxWords, nil)
+		if err != nil {
+			return err
+		}
+		return c.Close()
 	case res.StatusCode != http.StatusOK:
 		return &upstreamError{refusalStatus(res.StatusCode), fmt.Sprintf("the registry %s answered %d: %s", a.up.source(), res.StatusCode, words(res))}
+	case res.ContentLength > a.limit:
+		return &upstreamError{http.StatusBadGateway, fmt.Sprintf("the registry %s sends too much: %v", a.up.source(), errTooLarge(a.limit))}
 	}
-	body := io.Reader(res.Body)
-	if res.ContentLength > a.limit {
-		return &upstreamError{http.StatusBadGateway, errTooLarge(a.limit).Error()}
-	}
-	c, err := f.cache.put(n, body, a.limit, a.check)
+	c, err := f.cache.put(n, res.Body, a.limit, a.check)
 	if err != nil {
 		return inWords(a.up, err)
 	}

@@ -116,7 +116,7 @@ type JobConfig struct {
 // Job is the Firewall as one job sees it.
 type Job struct {
 	f      *Firewall
-	rules  sallyport.PackageRules
+	allow  []sallyport.PackageAllow // with plain package URLs
 	minAge time.Duration
 	locked map[string][]string // checksums by package URL
 	record func(sallyport.PackageFetch)
@@ -125,7 +125,11 @@ type Job struct {
 
 // Job returns the Firewall for a job.
 func (f *Firewall) Job(c JobConfig) *Job {
-	j := &Job{f: f, rules: c.Rules, minAge: minAgeOf(c.Rules), locked: map[string][]string{}, record: c.Record, step: c.Step}
+	j := &Job{f: f, minAge: minAgeOf(c.Rules), locked: map[string][]string{}, record: c.Record, step: c.Step}
+	for _, a := range c.Rules.Allow {
+		a.PURL = plain(a.PURL)
+		j.allow = append(j.allow, a)
+	}
 	for _, l := range c.Rules.Locked {
 		j.locked[l.PURL] = append(j.locked[l.PURL], l.Sums...)
 	}

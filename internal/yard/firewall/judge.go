@@ -170,11 +170,11 @@ func allowHint(v version, exact bool) string {
 // allowed reports whether a rule names the package of v, and whether one names the very version.
 func (j *Job) allowed(v version) (named, exact bool) {
 	v.arch = ""
-	whole := v.purl()
+	whole := plain(v.purl())
 	v.version = ""
-	bare := v.purl()
+	bare := plain(v.purl())
 	now := j.f.now()
-	for _, a := range j.rules.Allow {
+	for _, a := range j.allow {
 		if !a.Until.IsZero() && !now.Before(a.Until) {
 			continue
 		}
@@ -190,13 +190,21 @@ func (j *Job) allowed(v version) (named, exact bool) {
 
 // allowsOne reports whether a rule names a version of the package: each of them is judged by itself then.
 func (j *Job) allowsOne(v version) bool {
-	bare := v.purl() + "@"
-	for _, a := range j.rules.Allow {
+	bare := plain(v.purl()) + "@"
+	for _, a := range j.allow {
 		if strings.HasPrefix(a.PURL, bare) && (a.Until.IsZero() || j.f.now().Before(a.Until)) {
 			return true
 		}
 	}
 	return false
+}
+
+// plain undoes the escaping of a package URL, in which people and programs differ.
+func plain(purl string) string {
+	if p, err := url.PathUnescape(purl); err == nil {
+		return p
+	}
+	return purl
 }
 
 // isLocked reports whether a lock file of the protected branch names v.
