@@ -307,6 +307,42 @@ func FuzzWriter(f *testing.F) {
 	})
 }
 
+// TestScrubberKeepsLengths masks byte for byte, whatever the pieces, and counts the runs.
+func TestScrubberKeepsLengths(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(5, 6))
+	s := New(Config{})
+	if err := s.Add("secret\nvalue"); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		var in, want []byte
+		runs := 0
+		for range r.IntN(6) {
+			in, want = append(in, "x secre"...), append(want, "x secre"...)
+			if r.IntN(2) == 0 {
+				in, want = append(in, "secret\nvalue."...), append(want, "******\n*****."...)
+				runs += 2 // one on each line
+			}
+		}
+		var out bytes.Buffer
+		w := s.NewScrubber(&out)
+		for i := 0; i < len(in); {
+			n := min(1+r.IntN(9), len(in)-i)
+			if _, err := w.Write(in[i : i+n]); err != nil {
+				t.Fatal(err)
+			}
+			i += n
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(out.Bytes(), want) || w.Masked() != runs {
+			t.Fatalf("%q\n got %q, %d runs\nwant %q, %d runs", in, out.Bytes(), w.Masked(), want, runs)
+		}
+	}
+}
+
 // BenchmarkWriter measures masking of log-like text with 200 secrets, written
 // in pieces of 64 KiB, and with a secret in every 50 KB of text.
 func BenchmarkWriter(b *testing.B) {

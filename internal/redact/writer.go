@@ -27,6 +27,12 @@ type Writer struct {
 // added later, and writes to dst.
 func (s *Set) NewWriter(dst io.Writer) *Writer { return &Writer{set: s, dst: dst} }
 
+// NewScrubber returns a Writer that keeps lengths: each masked byte becomes an asterisk. It
+// is for protocols that say beforehand how long something is.
+func (s *Set) NewScrubber(dst io.Writer) *Writer {
+	return &Writer{set: s, dst: dst, releaser: releaser{sameLength: true}}
+}
+
 // Write takes all of p, unless dst fails.
 func (w *Writer) Write(p []byte) (int, error) {
 	m := w.set.matcher()
@@ -55,6 +61,9 @@ func (w *Writer) Flush() error {
 // Held returns the number of bytes that are held back.
 func (w *Writer) Held() int { return len(w.carry) }
 
+// Masked returns how many runs of bytes were masked so far.
+func (w *Writer) Masked() int { return w.runs }
+
 // pass masks t[:keep] and writes it to dst.
 func (w *Writer) pass(m *matcher, t []byte, keep int) error {
 	if keep == 0 {
@@ -75,6 +84,9 @@ func (w *Writer) pass(m *matcher, t []byte, keep int) error {
 type releaser struct {
 	cover   int  // so many of the next bytes are masked already
 	masking bool // the last byte was masked and on the present line
+
+	sameLength bool
+	runs       int // masked so far
 }
 
 // release appends the masked form of t[:keep] to out. No pattern may start
@@ -111,8 +123,20 @@ func (r *releaser) show(out, b []byte) []byte {
 func (r *releaser) hide(out, b []byte) []byte {
 	for len(b) > 0 {
 		end := bytes.IndexByte(b, '\n')
-		if end != 0 && !r.masking {
-			out = append(out, Mask...)
+		if end != 0 {
+			if !r.masking {
+				r.runs++
+			}
+			n := len(b)
+			if end >= 0 {
+				n = end
+			}
+			switch {
+			case r.sameLength:
+				out = append(out, bytes.Repeat([]byte{'*'}, n)...)
+			case !r.masking:
+				out = append(out, Mask...)
+			}
 			r.masking = true
 		}
 		if end < 0 {
