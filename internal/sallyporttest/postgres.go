@@ -130,6 +130,9 @@ func (s *PostgresServer) Stop() {
 	_ = os.RemoveAll(s.dir)
 }
 
+// Socket returns the directory of the server's unix socket, for its owner postgres.
+func (s *PostgresServer) Socket() string { return s.dir }
+
 // Database makes an empty database and returns its address.
 func (s *PostgresServer) Database(t testing.TB) string {
 	t.Helper()
