@@ -14,7 +14,7 @@ const module = "github.com/sallyport-ci/sallyport"
 var floors = map[int][]string{
 	1: {".", "internal/redact", "internal/advisory", "examples", "examples/hello"},
 	2: {"internal/workflow", "internal/environment", "internal/egress", "internal/attest", "internal/tlog", "internal/rpc", "internal/kms",
-		"internal/sqlstore", "internal/blobstore", "internal/forge", "internal/proxy", "internal/oci", "internal/yard/sandbox", "internal/yard/image", "internal/yard/toolkit", "internal/yard/tools", "internal/yard/firewall", "internal/yard/broker"},
+		"internal/sqlstore", "internal/blobstore", "internal/forge", "internal/proxy", "internal/oci", "internal/yard/sandbox", "internal/yard/image", "internal/yard/escape", "internal/yard/toolkit", "internal/yard/tools", "internal/yard/firewall", "internal/yard/broker"},
 	3: {"internal/actions", "internal/attest/verify", "internal/policy", "internal/target", "internal/api", "internal/web", "internal/yard/runner", "internal/yard/service"},
 	4: {"internal/engine"},
 	5: {"internal/daemon"},

@@ -23,6 +23,7 @@ import (
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/daemon"
 	"github.com/sallyport-ci/sallyport/internal/rpc"
+	"github.com/sallyport-ci/sallyport/internal/yard/escape"
 )
 
 // Exit codes.
@@ -66,6 +67,7 @@ type commands struct {
 	Audit       auditCmd       `cmd:"" help:"List and verify the audit trail."`
 
 	Doctor     doctorCmd     `cmd:"" help:"Tell what this host can enforce, and how to get the rest."`
+	Drill      drillCmd      `cmd:"" help:"Attack what protects you, to see that it holds."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print a shell completion script."`
 
@@ -85,6 +87,9 @@ type env struct {
 
 // Main runs one command line and returns the exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
+	if handled, code := escape.Probe(append([]string{"sallyport"}, args...)); handled { // in a room that is attacked
+		return code
+	}
 	if err := daemon.Confined(args); err != nil {
 		fmt.Fprintln(stderr, "sallyport:", err)
 		return exitFailed

@@ -157,10 +157,11 @@ func probeReroute() int {
 		return failed(err)
 	}
 	var route [120]byte // a struct rtentry; that it is empty is noticed later than who asks
+	_, _, rerouted := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCADDRT, uintptr(unsafe.Pointer(&route)))
 	fmt.Println(
 		unix.ErrnoName(errnoOf(unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, down))),
 		unix.ErrnoName(errnoOf(unix.IoctlIfreq(fd, unix.SIOCSIFADDR, addr))),
-		unix.ErrnoName(errnoOf(call(unix.SYS_IOCTL, uintptr(fd), unix.SIOCADDRT, uintptr(unsafe.Pointer(&route))))),
+		unix.ErrnoName(rerouted),
 	)
 	return 0
 }
