@@ -19,6 +19,8 @@ type EnvironmentSpec struct {
 	// are patterns of the refs whose jobs may, none for all.
 	Approval bool     `json:"approval,omitempty"`
 	Refs     []string `json:"refs,omitempty"`
+	// SealedSource wants proof that no job changed a tracked file before it made the artifact.
+	SealedSource bool `json:"sealed_source,omitempty"`
 }
 
 // EnvVar is one environment variable; a list keeps the order of the file.

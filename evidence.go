@@ -9,6 +9,7 @@ import (
 // Predicate types of the statements Sallyport makes or reads.
 const (
 	PredicateProvenance = "https://slsa.dev/provenance/v1"
+	PredicateTrace      = "https://in-toto.io/attestation/runtime-trace/v0.2"
 	PredicateVSA        = "https://slsa.dev/verification_summary/v1"
 	predicateOwn        = "https://github.com/sallyport-ci/sallyport/attestation/"
 	PredicatePush       = predicateOwn + "push/v1"

@@ -124,10 +124,12 @@ type Job struct {
 	Admitted    bool            `json:"admitted,omitempty"`
 	Environment *JobEnvironment `json:"environment,omitempty"`
 	Isolation   *Isolation      `json:"isolation,omitempty"`
-	Steps       []Step          `json:"steps,omitempty"`
-	CreatedAt   time.Time       `json:"created_at"`
-	StartedAt   time.Time       `json:"started_at,omitzero"`
-	FinishedAt  time.Time       `json:"finished_at,omitzero"`
+	// Trace is the digest of what was seen of the job from outside its room.
+	Trace      Digest    `json:"trace,omitempty"`
+	Steps      []Step    `json:"steps,omitempty"`
+	CreatedAt  time.Time `json:"created_at"`
+	StartedAt  time.Time `json:"started_at,omitzero"`
+	FinishedAt time.Time `json:"finished_at,omitzero"`
 }
 
 // PlanKey is the job's key in the workflow it belongs to.

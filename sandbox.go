@@ -88,6 +88,10 @@ type RoomSpec struct {
 	ServePort int
 	// Uplink, when set, gives the room a network beside its loopback.
 	Uplink *Uplink `json:"-"`
+	// Started, when set, is told of every program that the room starts, in their order and
+	// before they run: each waits until it returns, so it must be quick. Where the host or the level
+	// cannot tell, the room says so in its Isolation ("program-starts") and Started is never called.
+	Started func(ProgramStart) `json:"-"`
 }
 
 // Uplink is a network interface of a room. Everything that is not for the room's

@@ -76,6 +76,9 @@ type Runs interface {
 	// It waits up to wait for more when there is nothing yet; done says that
 	// nothing will follow.
 	Log(ctx context.Context, j JobID, offset int64, max int, wait time.Duration) (data []byte, done bool, err error)
+	// Trace returns what was seen of a finished job from outside its room; CodeNotFound when
+	// nothing was.
+	Trace(ctx context.Context, j JobID) (Trace, error)
 	// Cancel asks the run to stop; jobs whose condition holds also now, as with
 	// always(), go on. A second call stops those too.
 	Cancel(ctx context.Context, id RunID) error

@@ -120,4 +120,6 @@ type JobResult struct {
 	Steps          []Step     `json:"steps"`
 	Isolation      *Isolation `json:"isolation,omitempty"`
 	LogEnd         int64      `json:"log_end"`
+	// Trace is the runner's own word on what the job did.
+	Trace *Trace `json:"trace,omitempty"`
 }

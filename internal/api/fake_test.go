@@ -221,6 +221,9 @@ func (f fakeRuns) Run(ctx context.Context, id sallyport.RunID) (sallyport.Run, [
 func (f fakeRuns) Plan(ctx context.Context, id sallyport.RunID) (*sallyport.Plan, error) {
 	return r1[*sallyport.Plan](ctx, f.fake, "Runs.Plan", id)
 }
+func (f fakeRuns) Trace(ctx context.Context, j sallyport.JobID) (sallyport.Trace, error) {
+	return r1[sallyport.Trace](ctx, f.fake, "Runs.Trace", j)
+}
 func (f fakeRuns) Log(ctx context.Context, j sallyport.JobID, offset int64, max int, wait time.Duration) ([]byte, bool, error) {
 	return r2[[]byte, bool](ctx, f.fake, "Runs.Log", j, offset, max, wait)
 }

@@ -123,6 +123,7 @@ func (s *server) runs() {
 		}
 		return *plan, nil
 	})
+	answer(s, rpc.GetTrace, func(ctx context.Context, in *rpc.ByJob) (sallyport.Trace, error) { return svc.Trace(ctx, in.Job) })
 	obey(s, rpc.CancelRun, func(ctx context.Context, in *rpc.ByRun) error { return svc.Cancel(ctx, in.Run) })
 	list(s, rpc.Dispatch, func(ctx context.Context, in *rpc.DispatchIn) ([]sallyport.Run, error) {
 		return within(ctx, s, in.ByProject, func(p sallyport.ProjectID) ([]sallyport.Run, error) {

@@ -104,9 +104,9 @@ func (n *Notary) mayState(san string, s statement) error {
 		if !gate {
 			return sallyport.Errorf(sallyport.CodeDenied, "only the gate signs statements of type %s", predicateType)
 		}
-	case sallyport.PredicateProvenance:
+	case sallyport.PredicateProvenance, sallyport.PredicateTrace:
 		if gate {
-			return sallyport.Errorf(sallyport.CodeDenied, "the gate signs no provenance")
+			return sallyport.Errorf(sallyport.CodeDenied, "the gate signs no statements of type %s", predicateType)
 		}
 	}
 	return nil

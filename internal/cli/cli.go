@@ -49,6 +49,7 @@ type commands struct {
 
 	Runs     runsCmd     `cmd:"" help:"List runs, or show one."`
 	Logs     logsCmd     `cmd:"" help:"Print the log of a run or a job."`
+	Trace    traceCmd    `cmd:"" help:"Show what jobs did, seen from outside their rooms: programs, changes to the source."`
 	Cancel   cancelCmd   `cmd:"" help:"Cancel a run."`
 	Dispatch dispatchCmd `cmd:"" help:"Start a workflow by hand (workflow_dispatch)."`
 	Event    eventCmd    `cmd:"" help:"Hand in an event of a forge: a pull request, an issue, a release, …"`

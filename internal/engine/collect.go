@@ -33,6 +33,11 @@ func (e *Engine) collect(ctx context.Context, w sallyport.Work) error {
 	if err != nil {
 		return err
 	}
+	seen, err := e.attestTrace(ctx, in)
+	if err != nil {
+		return fmt.Errorf("attest what was seen of the job: %w", err)
+	}
+	statements = append(statements, seen...)
 	return e.finish(ctx, w, func(c *change) error {
 		for _, st := range statements {
 			if err := c.keepStatement(st); err != nil {

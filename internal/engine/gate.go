@@ -182,7 +182,7 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 	doc := policy.Evidence{
 		Version: 1, Now: e.now().Format(time.RFC3339),
 		Project:     policy.EvidenceProject{ID: string(p.ID), Name: p.Name, ProtectedRef: p.DefaultRef()},
-		Environment: policy.EvidenceEnvironment{Name: j.spec.Name, Artifact: j.spec.Artifact, Workflow: j.spec.Workflow, Approval: j.spec.Approval},
+		Environment: policy.EvidenceEnvironment{Name: j.spec.Name, Artifact: j.spec.Artifact, Workflow: j.spec.Workflow, Approval: j.spec.Approval, SealedSource: j.spec.SealedSource},
 		Subject:     policy.EvidenceSubject{Name: j.artifact.Name, Digest: string(j.artifact.Digest), Size: j.artifact.Size, Tier: j.artifact.Tier, Content: content},
 		Expected:    policy.EvidenceExpected{Issuer: e.instance.Issuer(), Identity: e.instance.BuildIdentity(p.Name, j.spec.Workflow, p.DefaultRef())},
 		Run: policy.EvidenceRun{ID: string(j.run.ID), Conclusion: string(j.run.Conclusion), Commit: j.run.Commit, Ref: j.run.Ref,
@@ -211,6 +211,9 @@ func restored(uses []sallyport.CacheUse) []policy.EvidenceCache {
 	return out
 }
 
+// bearing are the types of the statements that a gate weighs.
+var bearing = []string{sallyport.PredicateProvenance, sallyport.PredicateVSA, sallyport.PredicateTrace}
+
 // weighed are the statements about a digest that bear on the run's claim to it.
 // Content that never changes is made and deployed again and again; what was
 // said of it on other occasions must not grow into a document that no gate can read.
@@ -224,7 +227,7 @@ func weighed(all []sallyport.Statement, run sallyport.RunID) []sallyport.Stateme
 			if words++; words <= maxWords {
 				out = append(out, st)
 			}
-		case st.PredicateType == sallyport.PredicateProvenance || st.PredicateType == sallyport.PredicateVSA:
+		case slices.Contains(bearing, st.PredicateType):
 			out = append(out, st)
 		}
 	}

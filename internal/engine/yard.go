@@ -374,6 +374,14 @@ func (y yard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobR
 	if err := y.e.allow(ctx, actYard, ""); err != nil {
 		return err
 	}
+	leased, run, err := y.e.peek(ctx, l)
+	if err != nil {
+		return err
+	}
+	record, err := y.e.keepTrace(ctx, leased, run.Project, r.Trace)
+	if err != nil {
+		return err
+	}
 	return y.e.holding(ctx, l, func(c *change, w sallyport.Work, j sallyport.Job) error {
 		steps, err := boundSteps(r.Steps)
 		if err != nil {
@@ -382,6 +390,7 @@ func (y yard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobR
 		if err := c.reportJob(j, steps, r.Isolation); err != nil {
 			return err
 		}
+		j.Trace = record
 		j.Outputs = boundOutputs(r.Outputs)
 		j.Tainted = slices.DeleteFunc(slices.Clone(r.Tainted), func(name string) bool { _, ok := j.Outputs[name]; return !ok })
 		j.Cause = clip(r.Cause, 1000)

@@ -14,6 +14,7 @@
 //	    drain: 10s
 //	    health: {path: /healthz, interval: 250ms, healthy: 3, startup: 30s, watch: 10s, max_errors: 3}
 //	    approval: required                   # default: none
+//	    source: unchanged                    # no build may edit tracked files; default: it may
 //	    refs: [main, release/*, refs/tags/v*]  # whose jobs may name it; default: all
 //
 // An environment with nothing but approval and refs is for jobs alone: no release goes there.
@@ -65,6 +66,7 @@ type declared struct {
 	Health   health    `yaml:"health"`
 	Approval string    `yaml:"approval"`
 	Refs     []string  `yaml:"refs"`
+	Source   string    `yaml:"source"`
 }
 
 type health struct {
@@ -247,7 +249,7 @@ func parseOne(nameNode, body *yaml.Node, seen map[string]bool) (sallyport.Enviro
 		return sallyport.EnvironmentSpec{Name: name, Approval: d.Approval != "", Refs: d.Refs}, nil
 	}
 	spec := sallyport.EnvironmentSpec{
-		Approval: d.Approval != "", Refs: d.Refs,
+		Approval: d.Approval != "", Refs: d.Refs, SealedSource: d.Source != "",
 		Name: name, Artifact: d.Artifact, Workflow: d.Workflow, Command: d.Command, Env: env, Port: d.Port, Listen: d.Listen,
 		Drain: time.Duration(d.Drain),
 		Health: sallyport.HealthSpec{Path: d.Health.Path, Interval: time.Duration(d.Health.Interval), Healthy: d.Health.Healthy,
@@ -272,6 +274,9 @@ func rulesAlone(body *yaml.Node) bool {
 func checkRules(d declared) string {
 	if d.Approval != "" && d.Approval != "required" {
 		return "approval: required is the one value; leave the key out for none"
+	}
+	if d.Source != "" && d.Source != "unchanged" {
+		return "source: unchanged is the one value; leave the key out where builds may edit tracked files"
 	}
 	if len(d.Refs) > maxRefs {
 		return fmt.Sprintf("refs: more than %d patterns", maxRefs)

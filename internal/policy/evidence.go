@@ -31,6 +31,8 @@ type EvidenceEnvironment struct {
 	Artifact string `json:"artifact"` // the one that is deployed there
 	Workflow string `json:"workflow"` // must have built the artifact
 	Approval bool   `json:"approval,omitempty"`
+	// SealedSource wants proof that the build edited no tracked file.
+	SealedSource bool `json:"sealed_source,omitempty"`
 }
 
 // EvidenceSubject is the artifact. Content tells whether the kept bytes were

@@ -41,6 +41,14 @@ func named(e *Evidence, fields string) {
 		`"resolvedDependencies":[{"name":"cache","uri":"https://ci/caches/1","digest":{"sha256":"00"}`+fields+`},`, 1))
 }
 
+// traced adds a runtime trace with the source in the given state.
+func traced(e *Evidence, source string) {
+	s := e.Statements[0]
+	s.ID, s.PredicateType = "t", sallyport.PredicateTrace
+	s.Predicate = json.RawMessage(`{"monitorLog":{"process":[],"fileAccess":[{"name":"b.go"},{"name":"a.go"}]},"sallyportSource":` + source + `}`)
+	e.Statements = append(e.Statements, s)
+}
+
 func TestDefaultGate(t *testing.T) {
 	t.Parallel()
 	gates, err := New()
@@ -84,6 +92,23 @@ func TestDefaultGate(t *testing.T) {
 		{"provenance names a cache of no tier", func(e *Evidence) { named(e, "") }, sallyport.Deny, "names cache entry https://ci/caches/1 of tier"},
 		{"a job's own provenance", func(e *Evidence) { e.Statements[0].AssertedBy = "job" }, sallyport.Deny, "no provenance for"},
 		{"malformed: asserted by whom", func(e *Evidence) { e.Statements[0].AssertedBy = "me" }, sallyport.Deny, "malformed"},
+		{"source as committed", func(e *Evidence) { traced(e, `{"matchesCommit":true,"changed":0,"commit":"`+e.Run.Commit+`"}`) }, sallyport.Allow, "provenance by"},
+		{"source of another tree", func(e *Evidence) { traced(e, `{"matchesCommit":false,"changed":0,"commit":"c0"}`) }, sallyport.Deny, "is not the tree of commit c0"},
+		{"source of a tree that nobody compared", func(e *Evidence) { traced(e, `{"changed":0,"commit":"c0"}`) }, sallyport.Deny, "is not the tree of commit c0"},
+		{"source edited", func(e *Evidence) { traced(e, `{"matchesCommit":true,"changed":2,"commit":"`+e.Run.Commit+`"}`) }, sallyport.Allow, "provenance by"},
+		{"source edited where it must not be", func(e *Evidence) {
+			e.Environment.SealedSource = true
+			traced(e, `{"matchesCommit":true,"changed":2,"commit":"`+e.Run.Commit+`"}`)
+		}, sallyport.Deny, "edited 2 tracked files, and the environment wants them unchanged: a.go, b.go"},
+		{"source sealed", func(e *Evidence) {
+			e.Environment.SealedSource = true
+			traced(e, `{"matchesCommit":true,"changed":0,"commit":"`+e.Run.Commit+`"}`)
+		}, sallyport.Allow, "provenance by"},
+		{"source sealed, of another commit", func(e *Evidence) {
+			e.Environment.SealedSource = true
+			traced(e, `{"matchesCommit":true,"changed":0,"commit":"c0"}`)
+		}, sallyport.Deny, "nothing shows that the source was not edited"},
+		{"source sealed, and nobody looked", func(e *Evidence) { e.Environment.SealedSource = true }, sallyport.Deny, "nothing shows that the source was not edited"},
 		{"malformed: unknown tier", func(e *Evidence) { e.Subject.Tier = "root" }, sallyport.Deny, "malformed"},
 		{"malformed: no builders", func(e *Evidence) { e.Expected.Builders = nil }, sallyport.Deny, "malformed"},
 		{"malformed: version", func(e *Evidence) { e.Version = 2 }, sallyport.Deny, "malformed"},

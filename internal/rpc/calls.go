@@ -18,6 +18,9 @@ type (
 	ByRun struct {
 		Run sallyport.RunID `path:"run" maxLength:"36"`
 	}
+	ByJob struct {
+		Job sallyport.JobID `path:"job" maxLength:"36"`
+	}
 	ByArtifact struct {
 		Artifact sallyport.ArtifactID `path:"artifact" maxLength:"36"`
 	}
@@ -160,6 +163,7 @@ var (
 	ListRuns  = get[RunsIn, List[sallyport.Run]]("list-runs", "/runs", "List runs")
 	GetRun    = get[ByRun, RunAndJobs]("get-run", "/runs/{run}", "Show a run and its jobs")
 	GetPlan   = get[ByRun, sallyport.Plan]("get-plan", "/runs/{run}/plan", "Show the plan of a run")
+	GetTrace  = get[ByJob, sallyport.Trace]("get-trace", "/jobs/{job}/trace", "Show what was seen of a job from outside its room")
 	CancelRun = post[ByRun, None]("cancel-run", "/runs/{run}/cancel", "Cancel a run; a second time also what runs always")
 	Dispatch  = post[DispatchIn, List[sallyport.Run]]("dispatch", "/projects/{project}/dispatches", "Start a workflow by hand")
 	WaitRun   = get[ByRun, Change]("wait-run", "/runs/{run}/wait", "Wait until something about a run changes, at most 50 s")

@@ -97,6 +97,10 @@ func (s runs) Plan(ctx context.Context, id sallyport.RunID) (*sallyport.Plan, er
 	return &plan, nil
 }
 
+func (s runs) Trace(ctx context.Context, j sallyport.JobID) (sallyport.Trace, error) {
+	return do(ctx, s.c, GetTrace, ByJob{j})
+}
+
 // Log waits at most MaxWait, however long wait is.
 func (s runs) Log(ctx context.Context, j sallyport.JobID, offset int64, max int, wait time.Duration) ([]byte, bool, error) {
 	if max <= 0 {

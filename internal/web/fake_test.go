@@ -37,6 +37,7 @@ type fake struct {
 	report      sallyport.AuditReport
 	tokens      []sallyport.Token
 	caches      []sallyport.CacheEntry
+	trace       sallyport.Trace
 	cacheUses   []sallyport.CacheUse
 	instance    sallyport.InstanceHealth
 	verifyErr   error
@@ -142,6 +143,9 @@ func (f *fake) Run(ctx context.Context, id sallyport.RunID) (sallyport.Run, []sa
 }
 func (f *fake) Plan(ctx context.Context, id sallyport.RunID) (*sallyport.Plan, error) {
 	return f.plan, f.ask(ctx)
+}
+func (f *fake) Trace(ctx context.Context, j sallyport.JobID) (sallyport.Trace, error) {
+	return f.trace, f.ask(ctx)
 }
 func (f *fake) Log(ctx context.Context, j sallyport.JobID, offset int64, n int, wait time.Duration) ([]byte, bool, error) {
 	if err := f.ask(ctx); err != nil {

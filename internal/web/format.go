@@ -215,6 +215,8 @@ func predicateName(t string) string {
 	switch t {
 	case sallyport.PredicateProvenance:
 		return "SLSA provenance"
+	case sallyport.PredicateTrace:
+		return "Runtime trace"
 	case sallyport.PredicateVSA:
 		return "Verification summary"
 	case sallyport.PredicatePush:

@@ -67,7 +67,33 @@ func newFake() *fake {
 	sampleDeployments(f)
 	sampleOperations(f)
 	sampleCaches(f)
+	sampleTrace(f)
 	return f
+}
+
+func sampleTrace(f *fake) {
+	digest := func(s string) sallyport.Digest { return sallyport.DigestOf([]byte(s)) }
+	f.trace = sallyport.Trace{
+		Starts: 431, Lost: 3, Methods: []string{"seccomp", "stat"},
+		Programs: []sallyport.Program{
+			{Path: "/usr/bin/bash", Digest: digest("bash"), Starts: 12, Steps: []int{1, 2, 3}},
+			{Path: "/usr/local/go/pkg/tool/linux_amd64/compile", Digest: digest("compile"), Starts: 410, Steps: []int{2}},
+			{Path: "/tmp/" + hostile, Starts: 9, Steps: []int{0, 2}},
+		},
+		Source: &sallyport.SourceState{Commit: "4f2a9c1e7b3d5a6f8091a2b3c4d5e6f708192a3b", Tree: "1", Files: 214, Checked: ago(time.Minute)},
+		Changes: []sallyport.SourceChange{
+			{Path: "internal/" + hostile, How: "modified", Step: 2, Artifact: "shop"},
+			{Path: "version.go", How: "restored"},
+		},
+		NotSeen: []sallyport.Gap{{What: "restored-files", Why: "the workspace is not a file system of its own"}},
+	}
+	for run, jobs := range f.jobs {
+		for i := range jobs {
+			if jobs[i].Status == sallyport.StatusCompleted && run == runPassed {
+				jobs[i].Trace = digest("trace")
+			}
+		}
+	}
 }
 
 func sampleCaches(f *fake) {

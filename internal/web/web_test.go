@@ -73,6 +73,8 @@ var pages = []struct {
 	{"run-failed", "/runs/" + string(runFailed), []string{"Why it failed", "cart/cart_test.go:88", "got total 90.00, want 81.00", "exit code 1", "--- FAIL: TestRemoveKeepsCoupon"}},
 	{"run-passed", "/runs/" + string(runPassed), []string{"SLSA provenance", "/artifacts/", "a first deployment to staging"}},
 	{"job", "/runs/" + string(runFailed) + "/jobs/" + string(jobFailed), []string{`id="L1"`, `class="f2">ok</span>`, "/log?download=1", "Upload coverage", "Not enforced: disk"}},
+	{"job-trace", "/runs/" + string(runPassed) + "/jobs/" + string(jobBig) + "/trace", []string{"431 starts", "3 programs", "modified", ">shop</td>", "not known", "Not seen: restored-files", "3 more are not kept"}},
+	{"job-trace-none", "/runs/" + string(runNow) + "/jobs/" + string(jobLive) + "/trace", []string{"Nothing was recorded."}},
 	{"job-live", "/runs/" + string(runNow) + "/jobs/" + string(jobLive), []string{"log/events", "shop/internal/search"}},
 	{"job-big", "/runs/" + string(runPassed) + "/jobs/" + string(jobBig), []string{`rel="next"`, "Next lines", "?offset="}},
 	{"artifact", "/artifacts/" + string(id[string]("a100", 1)), []string{"Verified just now:", "3 of 3 statements", "cosign verify-blob-attestation --bundle shop.sigstore.json --trusted-root trusted_root.json --certificate-identity " + strings.ReplaceAll(sampleIdentity, "+", "&#43;"), "sallyport verify shop", "https://ci.example.org/builders/standard", "names it as the source", "sha256sum shop", "Who says so", "rolled back"}},

@@ -79,6 +79,33 @@ missing contains sprintf("the provenance names cache entry %s of tier %q; the ar
 	not feeds(tier)
 }
 
+# What the runner saw from outside the room: whether the commit's tree was built, and whether
+# it was still that when the artifact was made.
+traces contains s.predicate if {
+	some s in input.statements
+	s.predicate_type == "https://in-toto.io/attestation/runtime-trace/v0.2"
+	s.verified == true
+	s.issuer == input.expected.issuer
+	s.identity == input.expected.identity
+}
+
+missing contains sprintf("the source that was built is not the tree of commit %s, which it claims to be", [t.sallyportSource.commit]) if {
+	some t in traces
+	object.get(t.sallyportSource, "matchesCommit", false) != true
+}
+
+missing contains "nothing shows that the source was not edited before the artifact was made" if {
+	input.environment.sealed_source == true
+	count([t | some t in traces; t.sallyportSource.commit == input.run.commit]) == 0
+}
+
+missing contains sprintf("the build edited %d tracked files, and the environment wants them unchanged: %s", [t.sallyportSource.changed, named]) if {
+	input.environment.sealed_source == true
+	some t in traces
+	t.sallyportSource.changed > 0
+	named := concat(", ", array.slice(sort([f.name | some f in object.get(t.monitorLog, "fileAccess", [])]), 0, 5))
+}
+
 feeds(tier) if rank[tier] >= rank[input.subject.tier]
 
 rank := {"untrusted": 0, "member": 1, "protected": 2, "release": 3}

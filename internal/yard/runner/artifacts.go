@@ -129,7 +129,7 @@ func (j *job) put(ctx context.Context, name, root string, files []string) (artif
 			_ = w.CloseWithError(err)
 		}()
 		var err error
-		artifact, err = j.runner.cfg.Yard.PutArtifact(ctx, j.lease.Ref, name, r)
+		artifact, err = j.yard().PutArtifact(ctx, j.lease.Ref, name, r)
 		_ = r.CloseWithError(io.ErrClosedPipe)
 		if perr := <-packed; perr != nil && !errors.Is(perr, io.ErrClosedPipe) {
 			return perr // that is why the upload failed

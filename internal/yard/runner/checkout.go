@@ -211,6 +211,7 @@ func (s *step) checkout(ctx context.Context, in inputs) error {
 	if err != nil {
 		return err
 	}
+	j.traceCheckout(dir, commit)
 	if err := s.setOutput(workflow.Var{Name: "ref", Value: ref}); err != nil {
 		return err
 	}

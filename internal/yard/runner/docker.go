@@ -108,7 +108,7 @@ func (s *step) inContainerRoom(ctx context.Context, a *sallyport.PlanAction, c *
 	links := j.containerLinks()
 	spec := sallyport.RoomSpec{
 		ID: fmt.Sprintf("action-%s-%d-%d", j.lease.Job.ID, j.lease.Job.Attempt, j.nextRoom()), Hostname: "action",
-		Image: c.root, Links: links, Binds: j.layout.binds(), Limits: j.runner.cfg.Limits, Peers: j.peers, Hosts: j.hosts,
+		Image: c.root, Links: links, Binds: j.layout.binds(), Limits: j.runner.cfg.Limits, Peers: j.peers, Hosts: j.hosts, Started: j.trace.Started,
 	}
 	if j.services != nil {
 		spec.Serve, spec.ServePort = j.services.path, toolkit.Port

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/redact"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
 	"github.com/sallyport-ci/sallyport/internal/yard/tools"
+	"github.com/sallyport-ci/sallyport/internal/yard/trace"
 )
 
 var (
@@ -50,7 +52,9 @@ type job struct {
 	toolList       []tools.Tool   // of the runner's tool cache, as the job sees it
 	actionRooms    atomic.Int64
 
-	services *services // nil when the job has no use for them
+	trace    *trace.Recorder // of what the job does; nil until there is something to record
+	volume   *os.File        // the file system that it listens to
+	services *services       // nil when the job has no use for them
 	mask     *redact.Set
 	log      *jobLog
 	slog     *slog.Logger
@@ -153,6 +157,7 @@ func (j *job) handIn(ctx context.Context, killed bool, result sallyport.JobResul
 		ctx, cancel = context.WithTimeout(ctx, killedTime)
 		defer cancel()
 	}
+	record := j.endTrace() // while the workspace is there
 	end, err := j.log.close(ctx)
 	if err != nil {
 		j.slog.WarnContext(ctx, "log was not delivered whole", "err", err)
@@ -163,6 +168,7 @@ func (j *job) handIn(ctx context.Context, killed bool, result sallyport.JobResul
 	j.mu.Lock()
 	result.Steps, result.Isolation, result.LogEnd = j.snapshot(), j.isolation, end
 	j.mu.Unlock()
+	result.Trace = record
 	if err := retry(ctx, func() error { return j.runner.cfg.Yard.Finish(ctx, j.lease.Ref, result) }); err != nil {
 		j.slog.ErrorContext(ctx, "result was not handed in", "err", err)
 	}
@@ -303,6 +309,9 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 	}
 	if j.layout, err = j.runner.layout(j.runner.cfg.WorkDir, j.lease.Project, volume); err != nil {
 		return nil, fmt.Errorf("make the job directory: %w", err)
+	}
+	if err := j.beginTrace(); err != nil {
+		return nil, fmt.Errorf("begin to record the job: %w", err)
 	}
 	if inside, err := j.inContainer(); err != nil {
 		return nil, err

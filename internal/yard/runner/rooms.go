@@ -45,7 +45,7 @@ func (j *job) inContainer() (bool, error) {
 func (j *job) prepareRooms(ctx context.Context, f *frame) error {
 	spec := sallyport.RoomSpec{
 		ID: fmt.Sprintf("job-%s-%d", j.lease.Job.ID, j.lease.Job.Attempt), Hostname: "runner",
-		Binds: j.layout.binds(), Limits: j.runner.cfg.Limits,
+		Binds: j.layout.binds(), Limits: j.runner.cfg.Limits, Started: j.trace.Started,
 	}
 	if j.layout.container {
 		var err error

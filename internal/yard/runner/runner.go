@@ -16,6 +16,7 @@ import (
 	sallyport "github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/yard/image"
 	"github.com/sallyport-ci/sallyport/internal/yard/tools"
+	"github.com/sallyport-ci/sallyport/internal/yard/trace"
 )
 
 // Defaults of Config.
@@ -72,6 +73,7 @@ type Runner struct {
 	isolation sallyport.Isolation
 	layout    func(parent, project string, volume sallyport.Volume) (*layout, error)
 	nodes     nodes
+	digests   trace.Digests
 	trees     trees
 }
 

@@ -47,7 +47,7 @@ func (j *job) serve(ctx context.Context, spec *sallyport.RoomSpec) error {
 	s := &services{served: make(chan error, 1)}
 	var err error
 	s.toolkit, err = toolkit.New(toolkit.Config{
-		Yard: j.runner.cfg.Yard, Lease: j.lease, Dir: filepath.Join(dir, "uploads"), Log: j.slog, Clock: j.runner.cfg.Clock, Lost: j.poke,
+		Yard: j.yard(), Lease: j.lease, Dir: filepath.Join(dir, "uploads"), Log: j.slog, Clock: j.runner.cfg.Clock, Lost: j.poke,
 		Secret: j.mask.Contains,
 		Mask:   func(secret string) { _ = j.mask.Add(secret) }, // long enough, and within the set's bound or shown to the job alone
 	})

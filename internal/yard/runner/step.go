@@ -127,7 +127,9 @@ func (j *job) runEntry(ctx context.Context, e *entry) error {
 
 // runTop runs a step that is reported by itself.
 func (j *job) runTop(ctx context.Context, s *step) (stepEnd, error) {
+	j.trace.Begin(s.number)
 	end, err := j.runStep(ctx, s)
+	j.trace.End(s.number)
 	j.completed(s.top, end)
 	return end, err
 }

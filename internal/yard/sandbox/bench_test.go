@@ -88,3 +88,32 @@ func BenchmarkExec(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkStarts is a shell that starts programs, with and without somebody being told.
+func BenchmarkStarts(b *testing.B) {
+	for _, told := range []bool{false, true} {
+		b.Run(fmt.Sprintf("told=%t", told), func(b *testing.B) {
+			s := open(b, Config{})
+			spec := sallyport.RoomSpec{ID: fmt.Sprintf("starts-%t", told)}
+			if told {
+				spec.Started = func(s sallyport.ProgramStart) {
+					if s.File != nil {
+						s.File.Close()
+					}
+				}
+			}
+			r, err := s.Prepare(b.Context(), spec)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer r.Destroy(context.WithoutCancel(b.Context()))
+			const each = 200
+			for b.Loop() {
+				if _, err := r.Exec(b.Context(), sallyport.ExecSpec{Argv: []string{"/bin/sh", "-c", fmt.Sprintf("i=0; while [ $i -lt %d ]; do /bin/true; i=$((i+1)); done", each)}}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/each, "us/start")
+		})
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,7 +35,7 @@ const oomStep = "500"
 // Steps run with its user id but cannot reach into it: it is not dumpable (no
 // ptrace, no /proc/1/fd, no /proc/1/mem), all its files are close-on-exec, and the
 // kernel drops every signal to pid 1 that would kill it.
-func roomInit() error {
+func roomInit(args []string) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("room init: prctl: %w", err)
 	}
@@ -65,7 +66,7 @@ func roomInit() error {
 		in.oom = f
 	}
 	go in.reap()
-	if _, err := control.Write([]byte{helloByte}); err != nil {
+	if err := hello(control, slices.Contains(args, tellStarts)); err != nil {
 		return fmt.Errorf("room init: %w", err)
 	}
 	// From here on stderr, a pipe of the host, carries only a crash of init.
@@ -83,6 +84,20 @@ func roomInit() error {
 			go in.talk(talk)
 		}
 	}
+}
+
+// hello says that init is ready. Asked to, it hands out the listener to program starts;
+// where there can be none, it says hello without.
+func hello(control *net.UnixConn, starts bool) error {
+	var files []byte
+	if starts {
+		if listener, err := listenToStarts(); err == nil {
+			defer listener.Close()
+			files = unix.UnixRights(int(listener.Fd()))
+		}
+	}
+	_, _, err := control.WriteMsgUnix([]byte{helloByte}, files, nil)
+	return err
 }
 
 // keepSignals gives every signal a handler that does nothing. The kernel already

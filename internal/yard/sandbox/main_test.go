@@ -20,6 +20,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
+	if len(os.Args) == 2 && os.Args[1] == listenMark {
+		tryToListen()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

@@ -19,6 +19,9 @@ const (
 	markNamespace = "sallyport:user-namespace"
 )
 
+// tellStarts makes a room's init hand out the listener to program starts.
+const tellStarts = "starts"
+
 // exitInvalid is the exit code of a helper process that found the request wrong,
 // not the host.
 const exitInvalid = 2
@@ -44,7 +47,7 @@ func reexec(args []string) (handled bool, exit int) {
 	var err error
 	switch args[1] {
 	case markInit:
-		err = roomInit()
+		err = roomInit(args[2:])
 	case markKeeper:
 		err = roomKeeper(args[2:])
 	case markSettle:

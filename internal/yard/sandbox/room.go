@@ -36,6 +36,7 @@ type Room struct {
 	groups  roomGroups
 
 	forwards []*forwarder
+	starts   *starts // nil when nobody is told
 
 	destroy sync.Once
 	err     error         // of Destroy
@@ -191,6 +192,9 @@ func (r *Room) end(ctx context.Context) error {
 	}
 	if r.control != nil {
 		r.control.Close()
+	}
+	if r.starts != nil {
+		r.starts.close()
 	}
 	if r.keeper != nil {
 		select {

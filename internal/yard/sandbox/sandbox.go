@@ -399,7 +399,9 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 		return err
 	}
 	var hello [1]byte
-	if _, err := control.Read(hello[:]); err != nil || hello[0] != helloByte {
+	_, files, err := readWithFiles(control, hello[:])
+	defer closeAll(files)
+	if err != nil || hello[0] != helloByte {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -414,6 +416,9 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 			WithHint("the runner's log has the runtime's reason")
 	}
 	if err := r.findInit(groups); err != nil {
+		return err
+	}
+	if err := r.tellOfStarts(spec, files); err != nil {
 		return err
 	}
 	if err := r.groups.verify(ctl, r.limits); err != nil {
@@ -469,7 +474,7 @@ func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, 
 	if err != nil {
 		return nil, err
 	}
-	rs := roomSpec{hostname: l.Hostname, limits: r.limits, enforce: ctl, rlimits: limits}
+	rs := roomSpec{hostname: l.Hostname, limits: r.limits, enforce: ctl, rlimits: limits, starts: spec.Started != nil}
 	if ctl != (controllers{}) {
 		rs.cgroup = r.group
 	}

@@ -30,6 +30,7 @@ type roomSpec struct {
 	limits   sallyport.Limits
 	enforce  controllers // which limits go to cgroups
 	rlimits  []specs.POSIXRlimit
+	starts   bool // init tells of program starts
 }
 
 // config returns the config.json of a room.
@@ -77,6 +78,9 @@ func (r roomSpec) config() ([]byte, error) {
 			},
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"},
 		},
+	}
+	if r.starts {
+		spec.Process.Args = append(spec.Process.Args, tellStarts)
 	}
 	profile, err := seccomp.GetDefaultProfile(spec)
 	if err != nil {
