@@ -78,7 +78,10 @@ func (f *frame) expand(j *sallyport.PlanJob) error {
 				Needs: first.Needs, Uses: first.Uses, Status: sallyport.StatusWaiting, CreatedAt: f.s.c.now}
 		}
 		job.Name, job.Matrix, job.Labels, job.Tolerated, job.Expanded = f.name(cell.Name), cell.Matrix, cell.Labels, cell.Tolerated, true
-		if job.Environment, err = f.environment(j, cell); err != nil {
+		if job.Environment, err = f.environment(j, cell); err == nil && cell.Steered {
+			err = f.steered("runner", j.RunsOn.Pos)
+		}
+		if err != nil {
 			return f.s.complete(first, sallyport.Failure, clip(err.Error(), 1000)) // of the first cell: none was made
 		}
 		if i > 0 {

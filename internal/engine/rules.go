@@ -68,6 +68,11 @@ func (f *frame) environment(j *sallyport.PlanJob, cell workflow.Cell) (*sallypor
 	if err != nil {
 		return nil, err
 	}
+	if v.Tainted() {
+		if err := f.steered("environment", name.Pos); err != nil {
+			return nil, err
+		}
+	}
 	deployment := true
 	if !quiet.IsZero() {
 		d, err := scope.Tree(quiet)
@@ -84,6 +89,15 @@ func (f *frame) environment(j *sallyport.PlanJob, cell workflow.Cell) (*sallypor
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "line %d, column %d: the environment's name is longer than %d bytes", name.Pos.Line, name.Pos.Col, maxEnvironmentName)
 	}
 	return env, nil
+}
+
+// steered refuses what a value would choose that whoever caused an untrusted run has
+// written. What the file alone shows is refused when the plan is made.
+func (f *frame) steered(what string, at sallyport.Pos) error {
+	if f.s.run.Tier != sallyport.TierUntrusted {
+		return nil
+	}
+	return sallyport.Errorf(sallyport.CodeDenied, "line %d, column %d: in a run that somebody outside caused, the %s must not be chosen by text that they wrote", at.Line, at.Col, what)
 }
 
 func entry(t sallyport.Tree, key string) sallyport.Tree {

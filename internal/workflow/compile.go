@@ -109,6 +109,7 @@ func (c *compiler) reporter(u *unit, severity string) reporter {
 // unit returns the jobs of a workflow file, every job after those it needs.
 func (c *compiler) unit(u *unit) []sallyport.PlanJob {
 	report := c.reporter(u, severityError)
+	c.choices(u)
 	order, needs := u.file.order(report, c.reporter(u, severityWarning))
 	out := make([]sallyport.PlanJob, 0, len(order))
 	for _, j := range order {

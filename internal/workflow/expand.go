@@ -29,6 +29,7 @@ type Cell struct {
 	Tainted  bool            // any value of the matrix is
 	Strategy json.RawMessage // the strategy context: an object
 	Labels   []string        // runs-on; never empty in a job that runs
+	Steered  bool            // an untrusted value is part of runs-on
 	Timeout  time.Duration
 	// Tolerated marks a job whose failure does not fail the run (continue-on-error).
 	Tolerated        bool
@@ -123,7 +124,7 @@ func (c *Cell) evaluate(j *sallyport.PlanJob, m cell, s *Scope) error {
 		return err
 	}
 	if j.Call == nil { // the jobs that are called have runners
-		if c.Labels, err = labels(j, s); err != nil {
+		if c.Labels, c.Steered, err = labels(j, s); err != nil {
 			return err
 		}
 	}
@@ -191,14 +192,14 @@ func shorten(name string) string {
 }
 
 // labels evaluates runs-on: a label, a sequence of labels, or a mapping with
-// group and labels.
-func labels(j *sallyport.PlanJob, s *Scope) ([]string, error) {
+// group and labels. steered says that an untrusted value is among them.
+func labels(j *sallyport.PlanJob, s *Scope) (out []string, steered bool, err error) {
 	v, err := s.Tree(j.RunsOn)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	fail := func(msg string) ([]string, error) {
-		return nil, &EvalError{Pos: j.RunsOn.Pos, Expr: j.RunsOn.Text, Message: msg}
+	fail := func(msg string) ([]string, bool, error) {
+		return nil, false, &EvalError{Pos: j.RunsOn.Pos, Expr: j.RunsOn.Text, Message: msg}
 	}
 	if v.Kind() == KindObject {
 		if v, _ = v.Get("labels"); v.Kind() == KindNull {
@@ -209,15 +210,14 @@ func labels(j *sallyport.PlanJob, s *Scope) ([]string, error) {
 	if primitive(v) && v.Kind() != KindNull {
 		items = []Value{v}
 	}
-	var out []string
 	for _, x := range items {
 		if !primitive(x) || strings.TrimSpace(x.String()) == "" {
 			return fail(fmt.Sprintf("runs-on must be labels, not %s %s", article(x.Kind()), quote(x.String())))
 		}
-		out = append(out, x.String())
+		out, steered = append(out, x.String()), steered || x.Tainted()
 	}
 	if len(out) == 0 {
 		return fail("runs-on names no runner: its value is empty")
 	}
-	return out, nil
+	return out, steered || v.Tainted(), nil
 }

@@ -70,6 +70,9 @@ func (j *job) getContainer(ctx context.Context, scope *workflow.Scope, tree sall
 	default:
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s: an image is named by a text, not by %s", what, reference.Kind())
 	}
+	if reference.Tainted() && j.lease.Run.Tier == sallyport.TierUntrusted {
+		return nil, sallyport.Errorf(sallyport.CodeDenied, "%s: in a run that somebody outside caused, the image must not be chosen by text that they wrote", what)
+	}
 	name := strings.TrimPrefix(strings.TrimSpace(reference.String()), "docker://")
 	if name == "" {
 		return nil, nil
