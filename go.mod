@@ -1,6 +1,6 @@
 module github.com/sallyport-ci/sallyport
 
-go 1.26.0
+go 1.26.3
 
 replace github.com/google/pprof => github.com/google/pprof v0.0.0-20260709232956-b9395ee17fa0
 
@@ -38,6 +38,7 @@ require (
 	golang.org/x/time v0.16.0
 	golang.org/x/tools v0.52.0
 	google.golang.org/protobuf v1.36.12
+	gvisor.dev/gvisor v0.0.0-20260905035102-160fafc42237
 	k8s.io/klog/v2 v2.140.0
 	modernc.org/sqlite v1.61.1
 )
@@ -88,6 +89,7 @@ require (
 	github.com/gobwas/pool v0.2.1 // indirect
 	github.com/gobwas/ws v1.4.0 // indirect
 	github.com/goccy/go-json v0.10.6 // indirect
+	github.com/google/btree v1.1.3 // indirect
 	github.com/google/certificate-transparency-go v1.3.3 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.30.0 // indirect

@@ -27,6 +27,7 @@ var floors = map[int][]string{
 		"internal/proxy",
 		"internal/oci",
 		"internal/yard/sandbox",
+		"internal/yard/door",
 		"internal/yard/image",
 		"internal/yard/escape",
 		"internal/yard/toolkit",
