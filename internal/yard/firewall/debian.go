@@ -22,7 +22,7 @@ var (
 	debPath    = regexp.MustCompile(`^[A-Za-z0-9.+~_/:-]+$`)
 	releases   = []string{"InRelease", "Release", "Release.gpg"}
 	byHashPath = regexp.MustCompile(`/by-hash/SHA256/([0-9a-f]{64})$`)
-	binaryPath = regexp.MustCompile(`^(?:[A-Za-z0-9._-]+/)*binary-([a-z0-9-]+)/Packages(\.gz|\.bz2)?$`)
+	binaryPath = regexp.MustCompile(`^(?:[A-Za-z0-9._-]+/)*binary-([a-z0-9-]+)/Packages(\.gz|\.xz|\.bz2)?$`)
 )
 
 // debian answers an apt archive. What is signed passes as it is, for apt verifies it; what it names
@@ -176,6 +176,10 @@ func (a answer) packages(ctx context.Context, u *url.URL, sum string) (map[strin
 			if from, err = gzip.NewReader(c); err != nil {
 				return nil, &upstreamError{http.StatusBadGateway, "the archive's index is malformed"}
 			}
+		case ".xz":
+			if from, err = openXZ(c); err != nil {
+				return nil, &upstreamError{http.StatusBadGateway, "the archive's index is malformed"}
+			}
 		case ".bz2":
 			from = bzip2.NewReader(c)
 		}
@@ -191,6 +195,9 @@ func (a answer) packages(ctx context.Context, u *url.URL, sum string) (map[strin
 	return got.(map[string]debFile), nil
 }
 
+// forms are those of a list, the cheapest first. The last is often named and rarely there.
+var forms = []string{".gz", ".xz", ".bz2", ""}
+
 // indexes returns the lists of packages that may name file, the likeliest first: one form of each, which can be read here.
 func (r *release) indexes(file string, architectures []string) []string {
 	var out []string
@@ -199,11 +206,9 @@ func (r *release) indexes(file string, architectures []string) []string {
 		if m == nil || !slices.Contains(architectures, m[1]) {
 			continue
 		}
+		better := forms[:slices.Index(forms, m[2])]
 		bare := strings.TrimSuffix(name, m[2])
-		if _, ok := r.sums[bare+".gz"]; ok && m[2] != ".gz" {
-			continue
-		}
-		if _, ok := r.sums[bare+".bz2"]; ok && m[2] == "" {
+		if slices.ContainsFunc(better, func(form string) bool { _, ok := r.sums[bare+form]; return ok }) {
 			continue
 		}
 		out = append(out, name)

@@ -8,6 +8,9 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // Bounds of an archive's indexes. The largest known have 100,000 packages and 100 MiB.
@@ -55,6 +58,37 @@ func parseRelease(from io.Reader) (*release, error) {
 		return nil, errors.New("it has no SHA256 checksums")
 	}
 	return out, nil
+}
+
+// maxDictionary is what xz needs to unpack what its highest level packed.
+const maxDictionary = 64 << 20
+
+// openXZ unpacks an index. The memory that its first block asks for is looked at before it is given; archives
+// pack an index in one block.
+func openXZ(from io.ReadSeeker) (io.Reader, error) {
+	var head [32]byte
+	if _, err := io.ReadFull(from, head[:]); err != nil {
+		return nil, err
+	}
+	if _, err := from.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	at := 14 // after the stream's header, the block header's size and its flags
+	for _, sized := range []byte{0x40, 0x80} {
+		if head[13]&sized != 0 { // a number of seven bits a byte
+			for at < 29 && head[at]&0x80 != 0 {
+				at++
+			}
+			at++
+		}
+	}
+	if at > 29 || head[at] != 0x21 || head[at+1] != 1 { // LZMA2 alone
+		return nil, errors.New("it is packed in an unknown way")
+	}
+	if size, err := lzma.DecodeDictCap(head[at+2]); err != nil || size > maxDictionary {
+		return nil, errors.New("it needs too much memory")
+	}
+	return xz.NewReader(from)
 }
 
 // debFile is what an index says of a package.

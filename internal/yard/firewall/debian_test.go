@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ulikunitz/xz"
+
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/yard/firewall"
 )
@@ -17,6 +19,7 @@ import (
 type archive struct {
 	debs  map[string][]byte // by path
 	index string
+	tight bool // it has no index that gzip packed
 	files map[string][]byte
 }
 
@@ -33,8 +36,23 @@ func (a *archive) build() {
 	z.Write(plain.Bytes())
 	z.Close()
 	a.index = "main/binary-" + arch + "/Packages"
-	a.files = map[string][]byte{a.index + ".gz": packed.Bytes(), a.index + ".xz": []byte("not read here"), "main/i18n/Translation-en.xz": []byte("words")}
-	release := "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Test\nMD5Sum:\n 00000000000000000000000000000000 1 main/x\nSHA256:\n"
+	var tight bytes.Buffer
+	x, err := xz.NewWriter(&tight)
+	if err != nil {
+		panic(err)
+	}
+	x.Write(plain.Bytes())
+	x.Close()
+	a.files = map[string][]byte{a.index: plain.Bytes(), a.index + ".gz": packed.Bytes(), a.index + ".xz": tight.Bytes(), "main/i18n/Translation-en.xz": []byte("words")}
+	if a.tight {
+		delete(a.files, a.index+".gz")
+	}
+	a.sign()
+}
+
+// sign makes a Release file of what there is.
+func (a *archive) sign() {
+	release := "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Test\nSuite: stable\nCodename: stable\nDate: Sun, 01 Nov 2026 00:00:00 UTC\nArchitectures: " + debArch() + "\nComponents: main\nMD5Sum:\n 00000000000000000000000000000000 1 main/x\nSHA256:\n"
 	for name, body := range a.files {
 		release += fmt.Sprintf(" %s %d %s\n", sha256Hex(body), len(body), name)
 	}
@@ -65,6 +83,10 @@ func (a *archive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	if path == "dists/stable/"+a.index { // named, and not there
+		http.NotFound(w, r)
+		return
+	}
 	w.Write(body)
 }
 
@@ -86,7 +108,7 @@ func TestDebian(t *testing.T) {
 	wantRefused(t, get(j, "http://deb.test/debian/dists/stable/main/i18n/Translation-en.xz"), "Release file was not asked for first")
 	wantBody(t, get(j, "http://deb.test/debian/dists/stable/InRelease"), a.files["InRelease"])
 	for name, body := range a.files {
-		if name == "InRelease" {
+		if name == "InRelease" || name == a.index {
 			continue
 		}
 		wantBody(t, get(j, "http://deb.test/debian/dists/stable/"+name), body)
@@ -112,6 +134,8 @@ func TestDebianChecksums(t *testing.T) {
 	w, a := withDebian(t, "stable") // as the host's configuration has it: apt need not ask for indexes first
 	hello := "pool/main/h/hello/hello_2.10-3_" + debArch() + ".deb"
 	j := w.open()
+	a.tight = true
+	a.build()
 	wantBody(t, get(j, "http://deb.test/debian/"+hello), []byte("hello"))
 	a.debs["pool/main/e/evil/evil_1.0_"+debArch()+".deb"] = []byte("swapped")
 	wantRefused(t, get(j, "http://deb.test/debian/pool/main/e/evil/evil_1.0_"+debArch()+".deb"), "sha256 checksum is not the one")

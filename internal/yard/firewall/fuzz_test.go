@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"bytes"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -80,6 +81,9 @@ func FuzzDebian(f *testing.F) {
 	f.Fuzz(func(t *testing.T, rel, packages []byte) {
 		if r, err := parseRelease(bytes.NewReader(rel)); err == nil {
 			r.indexes("pool/main/a.deb", architectures())
+		}
+		if x, err := openXZ(bytes.NewReader(packages)); err == nil {
+			_, _ = parsePackages(io.LimitReader(x, 16<<20))
 		}
 		list, err := parsePackages(bytes.NewReader(packages))
 		for path := range list {

@@ -36,26 +36,22 @@ func (a answer) pypi(rest string) error {
 		return &upstreamError{http.StatusNotFound, "this is no name of a project"}
 	}
 	v := version{kind: KindPyPI, name: advisory.Normal(name)}
-	if r := a.j.known(v); r != nil {
-		return r
-	}
 	p, err := a.project(a.r.Context(), v.name, pageAge)
 	if err != nil {
 		return err
 	}
-	if r := a.j.judge(p.of(v)); r != nil {
-		return r
+	// pip says nothing about a page that it does not get, and everything about a file: what is refused as a whole
+	// is offered as a whole, and refused when it is asked for.
+	shown := p
+	if a.j.judge(p.of(v)) == nil {
+		shown = p.without(func(number string) bool {
+			v := v
+			v.version = number
+			return a.j.tooYoung(p.of(v)) || a.j.known(v) != nil
+		})
 	}
-	shown, hidden := p.without(func(number string) bool {
-		v := v
-		v.version = number
-		return a.j.tooYoung(p.of(v)) || a.j.known(v) != nil
-	})
-	if len(shown.files) == 0 && hidden != "" { // all of them; one stands for all
-		v.version = hidden
-		if r := a.j.judge(p.of(v)); r != nil {
-			return r
-		}
+	if len(shown.files) == 0 {
+		shown = p
 	}
 	a.w.Header().Set("Vary", "Accept")
 	if strings.Contains(a.r.Header.Get("Accept"), simpleJSON) {

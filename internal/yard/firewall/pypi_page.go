@@ -277,23 +277,21 @@ func (p *project) of(v version) version {
 	return v
 }
 
-// without returns the page without the files of some versions, and one of these versions.
-func (p *project) without(hide func(version string) bool) (shown *project, hidden string) {
+// without returns the page without the files of some versions.
+func (p *project) without(hide func(version string) bool) *project {
 	verdicts := map[string]bool{}
-	shown = &project{name: p.name}
+	shown := &project{name: p.name}
 	for _, f := range p.files {
 		bad, ok := verdicts[f.version]
 		if !ok {
 			bad = hide(f.version)
 			verdicts[f.version] = bad
 		}
-		if bad {
-			hidden = f.version
-			continue
+		if !bad {
+			shown.files = append(shown.files, f)
 		}
-		shown.files = append(shown.files, f)
 	}
-	return shown, hidden
+	return shown
 }
 
 func (p *project) json() []byte {
