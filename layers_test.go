@@ -36,7 +36,7 @@ var floors = map[int][]string{
 		"internal/yard/broker",
 		"internal/yard/trace",
 	},
-	3: {"internal/actions", "internal/attest/verify", "internal/policy", "internal/target", "internal/api", "internal/web", "internal/yard/runner", "internal/yard/service"},
+	3: {"internal/actions", "internal/attest/verify", "internal/policy", "internal/policy/rights", "internal/target", "internal/api", "internal/web", "internal/yard/runner", "internal/yard/service"},
 	4: {"internal/engine"},
 	5: {"internal/daemon"},
 	6: {"internal/cli"},
@@ -56,6 +56,7 @@ var never = []struct {
 	{"internal/yard/", module + "/internal/sqlstore", "the yard sees no state"},
 	{"internal/yard/", module + "/internal/engine", "the yard decides nothing"},
 	{"internal/yard/", module + "/internal/policy", "the yard judges nothing"},
+	{"internal/yard/", module + "/internal/policy/rights", "the yard judges nothing"},
 }
 
 // direct lists what a package must not import by itself, and why.
@@ -67,6 +68,7 @@ var direct = []struct {
 	{"internal/engine", []string{"os", "os/exec", "net", "net/http", "database/sql", module + "/internal/sqlstore"}, "effects go through seams"},
 	{"internal/workflow", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/policy", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
+	{"internal/policy/rights", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/attest", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/environment", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/egress", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
