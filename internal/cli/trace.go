@@ -75,11 +75,13 @@ func showTrace(w io.Writer, t jobTrace) {
 	})
 	if src := t.Trace.Source; src != nil {
 		fmt.Fprintf(w, "source: %d files of commit %s, %d changed by the job\n", src.Files, commit(src.Commit), len(t.Trace.Changes))
-		table(w, "FILE\tWHAT\tSTEP\tBEFORE ARTIFACT", func(line func(...any)) {
-			for _, x := range t.Trace.Changes {
-				line(x.Path, x.How, steps([]int{x.Step}), x.Artifact)
-			}
-		})
+		if len(t.Trace.Changes) > 0 {
+			table(w, "FILE\tWHAT\tSTEP\tBEFORE ARTIFACT", func(line func(...any)) {
+				for _, x := range t.Trace.Changes {
+					line(x.Path, x.How, steps([]int{x.Step}), x.Artifact)
+				}
+			})
+		}
 	}
 	for _, g := range t.Trace.NotSeen {
 		fmt.Fprintf(w, "not seen: %s (%s)\n", g.What, g.Why)

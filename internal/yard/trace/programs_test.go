@@ -87,3 +87,21 @@ func TestDigestsAreKept(t *testing.T) {
 		t.Errorf("%d digests are kept, want that of the shell", len(d.seen))
 	}
 }
+
+// TestRemovedProgram reads a program that is gone when its turn comes.
+func TestRemovedProgram(t *testing.T) {
+	r := New(Config{})
+	name := filepath.Join(t.TempDir(), "program")
+	write(t, name, "compiled, run and thrown away")
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	r.Started(sallyport.ProgramStart{Path: name, File: f})
+	if got := r.Finish().Programs[0].Digest; got != sallyport.DigestOf([]byte("compiled, run and thrown away")) {
+		t.Errorf("digest %q", got)
+	}
+}
