@@ -30,11 +30,14 @@ type Yard interface {
 	// PutArtifact stores the content (a tar as archive/tar writes it, made by the runner);
 	// the control plane computes every digest itself.
 	PutArtifact(ctx context.Context, l LeaseRef, name string, content io.Reader) (Artifact, error)
-	// GetArtifact returns an artifact of the same run and its content, as a tar of its files.
-	GetArtifact(ctx context.Context, l LeaseRef, name string) (Artifact, io.ReadCloser, error)
-	// Artifacts lists the artifacts of the same run that the job may read, by name and
-	// without their files.
-	Artifacts(ctx context.Context, l LeaseRef) ([]Artifact, error)
+	// GetArtifact returns an artifact and its content, as a tar of its files. It is one of the
+	// same run, or of another run of the project that is named; CodeDenied when a run of lower
+	// tier made it, or the job may not read those of other runs.
+	GetArtifact(ctx context.Context, l LeaseRef, run RunID, name string) (Artifact, io.ReadCloser, error)
+	// Artifacts lists those that GetArtifact would give, by name and without their files.
+	Artifacts(ctx context.Context, l LeaseRef, run RunID) ([]Artifact, error)
+	// DeleteArtifact removes an artifact of the same run, so that its name is free again.
+	DeleteArtifact(ctx context.Context, l LeaseRef, name string) (Artifact, error)
 	// FindCache finds the entry that the job would restore; CodeNotFound when there is
 	// none that it may.
 	FindCache(ctx context.Context, l LeaseRef, q CacheQuery) (CacheEntry, error)

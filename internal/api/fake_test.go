@@ -382,11 +382,14 @@ func (f fakeYard) PutArtifact(ctx context.Context, l sallyport.LeaseRef, name st
 	}
 	return r1[sallyport.Artifact](ctx, f.fake, "Yard.PutArtifact", l, name, string(b))
 }
-func (f fakeYard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, name string) (sallyport.Artifact, io.ReadCloser, error) {
-	return r2[sallyport.Artifact, io.ReadCloser](ctx, f.fake, "Yard.GetArtifact", l, name)
+func (f fakeYard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, run sallyport.RunID, name string) (sallyport.Artifact, io.ReadCloser, error) {
+	return r2[sallyport.Artifact, io.ReadCloser](ctx, f.fake, "Yard.GetArtifact", l, run, name)
 }
-func (f fakeYard) Artifacts(ctx context.Context, l sallyport.LeaseRef) ([]sallyport.Artifact, error) {
-	return r1[[]sallyport.Artifact](ctx, f.fake, "Yard.Artifacts", l)
+func (f fakeYard) Artifacts(ctx context.Context, l sallyport.LeaseRef, run sallyport.RunID) ([]sallyport.Artifact, error) {
+	return r1[[]sallyport.Artifact](ctx, f.fake, "Yard.Artifacts", l, run)
+}
+func (f fakeYard) DeleteArtifact(ctx context.Context, l sallyport.LeaseRef, name string) (sallyport.Artifact, error) {
+	return r1[sallyport.Artifact](ctx, f.fake, "Yard.DeleteArtifact", l, name)
 }
 func (f fakeYard) FindCache(ctx context.Context, l sallyport.LeaseRef, q sallyport.CacheQuery) (sallyport.CacheEntry, error) {
 	return r1[sallyport.CacheEntry](ctx, f.fake, "Yard.FindCache", l, q)

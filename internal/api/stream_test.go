@@ -41,7 +41,7 @@ func TestBrokenStreams(t *testing.T) {
 		},
 		"Yard.Source": func() (io.ReadCloser, error) { return client.Yard().Source(t.Context(), lease, 1) },
 		"Yard.GetArtifact": func() (io.ReadCloser, error) {
-			_, r, err := client.Yard().GetArtifact(t.Context(), lease, "x")
+			_, r, err := client.Yard().GetArtifact(t.Context(), lease, "", "x")
 			return r, err
 		},
 	} {
@@ -77,7 +77,7 @@ func TestLargeStreams(t *testing.T) {
 	s.when("Yard.GetArtifact", func(context.Context, []any) ([]any, error) {
 		return []any{sallyport.Artifact{Name: "big"}, io.NopCloser(io.LimitReader(zeros{}, size))}, nil
 	})
-	a, r, err := s.client(t).Yard().GetArtifact(t.Context(), lease, "big")
+	a, r, err := s.client(t).Yard().GetArtifact(t.Context(), lease, "", "big")
 	if err != nil || a.Name != "big" {
 		t.Fatal(a, err)
 	}

@@ -38,8 +38,11 @@ func (s *server) yard() {
 		}
 		return rpc.LogEnd{End: end}, err
 	})
-	list(s, rpc.RunArtifacts, func(ctx context.Context, in *rpc.Leased) ([]sallyport.Artifact, error) {
-		return y.Artifacts(ctx, in.Ref())
+	list(s, rpc.RunArtifacts, func(ctx context.Context, in *rpc.ArtifactsIn) ([]sallyport.Artifact, error) {
+		return y.Artifacts(ctx, in.Ref(), in.Run)
+	})
+	answer(s, rpc.DropArtifact, func(ctx context.Context, in *rpc.NamedIn) (sallyport.Artifact, error) {
+		return y.DeleteArtifact(ctx, in.Ref(), in.Name)
 	})
 	answer(s, rpc.IDToken, func(ctx context.Context, in *rpc.IDTokenIn) (rpc.IDTokenOut, error) {
 		token, err := y.IDToken(ctx, in.Ref(), in.Body.Audience)
@@ -125,8 +128,8 @@ func (s *server) putArtifact() {
 
 func (s *server) fetchArtifact() {
 	op := operation(s, rpc.FetchArtifact, "multipart/mixed")
-	huma.Register(s.huma, op, func(ctx context.Context, in *rpc.NamedIn) (*download, error) {
-		a, r, err := s.Yard.GetArtifact(ctx, in.Ref(), in.Name)
+	huma.Register(s.huma, op, func(ctx context.Context, in *rpc.FetchArtifactIn) (*download, error) {
+		a, r, err := s.Yard.GetArtifact(ctx, in.Ref(), in.Run, in.Name)
 		if err != nil {
 			return nil, s.problem(ctx, err)
 		}

@@ -143,7 +143,7 @@ func (c cancelCmd) Run(e *env) error {
 type dispatchCmd struct {
 	remote
 	output
-	Workflow string            `arg:"" help:"Path of the workflow in the repository."`
+	Workflow string            `arg:"" help:"Path of the workflow in the repository, or its name in .github/workflows."`
 	Project  string            `help:"The project." placeholder:"NAME"`
 	Ref      string            `help:"Full name of the ref; default: the default branch." placeholder:"REF"`
 	Input    map[string]string `help:"Inputs of the workflow." placeholder:"K=V"`
@@ -157,6 +157,9 @@ func (c dispatchCmd) Run(e *env) error {
 	p, err := findProject(e.ctx, s, c.Project)
 	if err != nil {
 		return err
+	}
+	if !strings.Contains(c.Workflow, "/") {
+		c.Workflow = ".github/workflows/" + c.Workflow
 	}
 	inputs := c.Input
 	if inputs == nil {

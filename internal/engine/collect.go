@@ -73,6 +73,7 @@ type collected struct {
 	artifacts []sallyport.Artifact
 	attested  map[sallyport.Digest]bool // have a provenance of this run already
 	restored  []sallyport.CacheEntry    // by this attempt of the job
+	taken     []taken                   // of other runs
 }
 
 func (in *collected) load(tx sallyport.Tx, id sallyport.JobID) error {
@@ -104,6 +105,9 @@ func (in *collected) load(tx sallyport.Tx, id sallyport.JobID) error {
 		if a.Job == in.job.ID {
 			in.artifacts = append(in.artifacts, a)
 		}
+	}
+	if in.taken, err = takenBy(tx, in.job.ID); err != nil {
+		return err
 	}
 	uses, err := tx.Caches().Uses(in.run.ID)
 	if err != nil {
@@ -262,6 +266,7 @@ func (e *Engine) provenance(in collected) attest.ProvenanceInput {
 			Annotations: map[string]string{"tier": string(c.Tier), "ref": c.Ref, "run": e.instance.Run(c.Run)},
 		})
 	}
+	p.Dependencies = append(p.Dependencies, e.takenResources(in.taken, in.job.Attempt)...)
 	p.Dependencies = append(p.Dependencies, actionResources(in.plan)...)
 	return p
 }

@@ -538,20 +538,20 @@ func TestArtifacts(t *testing.T) {
 	if two.Digest != same.Digest || len(two.Files) != 2 {
 		t.Errorf("equal content has digests %s and %s", two.Digest, same.Digest)
 	}
-	got, content, err := h.y.GetArtifact(h.runner, l.Ref, "app")
+	got, content, err := h.y.GetArtifact(h.runner, l.Ref, "", "app")
 	check(t, err)
 	b, err := io.ReadAll(content)
 	check(t, err)
 	if !bytes.Contains(b, []byte("dir/app")) || got.Digest != a.Digest {
 		t.Error("the artifact did not come back as a tar of its file")
 	}
-	near, err := h.y.Artifacts(h.runner, l.Ref)
+	near, err := h.y.Artifacts(h.runner, l.Ref, "")
 	check(t, err)
 	if len(near) != 3 || near[0].Name != "app" || near[1].Name != "same" || near[2].Name != "two" || near[2].Files != nil {
 		t.Errorf("the job sees the artifacts %+v", near)
 	}
 	h.finish(l, sallyport.Success, nil)
-	if _, err := h.y.Artifacts(h.runner, l.Ref); sallyport.ErrorCode(err) != sallyport.CodeConflict {
+	if _, err := h.y.Artifacts(h.runner, l.Ref, ""); sallyport.ErrorCode(err) != sallyport.CodeConflict {
 		t.Errorf("artifacts were listed without a lease: %v", err)
 	}
 	list, err := h.s.Artifacts.Artifacts(h.admin, id)

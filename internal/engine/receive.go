@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/sallyport-ci/sallyport"
@@ -82,7 +81,7 @@ func (e *Engine) roomForArtifact(ctx context.Context, j sallyport.Job, name stri
 		for _, a := range have {
 			if a.Name == name {
 				return sallyport.Errorf(sallyport.CodeConflict, "the run has an artifact %q already; artifacts do not change", name).
-					WithHint("give each artifact of a run its own name, for example with the matrix values in it")
+					WithHint("give each artifact of a run its own name, for example with the matrix values in it, or upload it with overwrite: true")
 			}
 			if a.Job == j.ID {
 				mine++
@@ -211,67 +210,6 @@ func copyEntry(out *tar.Writer, in io.Reader, name string, h *tar.Header) (sally
 		return sallyport.ArtifactFile{}, err
 	}
 	return sallyport.ArtifactFile{Path: name, Mode: mode, Size: h.Size, Digest: sallyport.Digest("sha256:" + hex.EncodeToString(sum.Sum(nil)))}, nil
-}
-
-// GetArtifact gives a job an artifact of its own run.
-func (y yard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, name string) (sallyport.Artifact, io.ReadCloser, error) {
-	if err := y.e.allow(ctx, actYard, ""); err != nil {
-		return sallyport.Artifact{}, nil, err
-	}
-	_, r, err := y.e.peek(ctx, l)
-	if err != nil {
-		return sallyport.Artifact{}, nil, err
-	}
-	var a sallyport.Artifact
-	if err := y.e.view(ctx, func(tx sallyport.Tx) error {
-		a, err = tx.Artifacts().Find(r.ID, name)
-		return err
-	}); err != nil {
-		if sallyport.ErrorCode(err) == sallyport.CodeNotFound {
-			err = sallyport.Errorf(sallyport.CodeNotFound, "the run has no artifact %.80q", name).WithHint("the job that uploads it must be in needs:")
-		}
-		return a, nil, err
-	}
-	if !a.Tier.Covers(r.Tier) {
-		return a, nil, sallyport.Errorf(sallyport.CodeDenied, "artifact %q is of tier %s, the run of %s", name, a.Tier, r.Tier)
-	}
-	blob, err := y.e.blobs.Get(ctx, a.Scope(), a.Digest)
-	if err != nil {
-		return a, nil, err
-	}
-	if a.MediaType == "application/x-tar" {
-		return a, blob, nil
-	}
-	pr, pw := io.Pipe()
-	go func() {
-		defer blob.Close()
-		pw.CloseWithError(wrapInTar(pw, blob, a))
-	}()
-	return a, pr, nil
-}
-
-// Artifacts lists what GetArtifact would give.
-func (y yard) Artifacts(ctx context.Context, l sallyport.LeaseRef) ([]sallyport.Artifact, error) {
-	if err := y.e.allow(ctx, actYard, ""); err != nil {
-		return nil, err
-	}
-	_, r, err := y.e.peek(ctx, l)
-	if err != nil {
-		return nil, err
-	}
-	var out []sallyport.Artifact
-	err = y.e.view(ctx, func(tx sallyport.Tx) error {
-		all, err := tx.Artifacts().ByRun(r.ID)
-		for _, a := range all {
-			if a.Tier.Covers(r.Tier) {
-				a.Files = nil
-				out = append(out, a)
-			}
-		}
-		return err
-	})
-	slices.SortFunc(out, func(a, b sallyport.Artifact) int { return strings.Compare(a.Name, b.Name) })
-	return out, err
 }
 
 func wrapInTar(w io.Writer, content io.Reader, a sallyport.Artifact) error {

@@ -53,9 +53,13 @@ func (r runner) PutArtifact(ctx context.Context, l sallyport.LeaseRef, name stri
 	return put(ctx, r.c, PutArtifact, NamedIn{leased(l), name}, content)
 }
 
-func (r runner) GetArtifact(ctx context.Context, l sallyport.LeaseRef, name string) (a sallyport.Artifact, content io.ReadCloser, err error) {
-	content, err = fetch(ctx, r.c, FetchArtifact, NamedIn{leased(l), name}, &a)
+func (r runner) GetArtifact(ctx context.Context, l sallyport.LeaseRef, run sallyport.RunID, name string) (a sallyport.Artifact, content io.ReadCloser, err error) {
+	content, err = fetch(ctx, r.c, FetchArtifact, FetchArtifactIn{ArtifactsIn{leased(l), run}, name}, &a)
 	return a, content, err
+}
+
+func (r runner) DeleteArtifact(ctx context.Context, l sallyport.LeaseRef, name string) (sallyport.Artifact, error) {
+	return do(ctx, r.c, DropArtifact, NamedIn{leased(l), name})
 }
 
 func (r runner) FindCache(ctx context.Context, l sallyport.LeaseRef, q sallyport.CacheQuery) (sallyport.CacheEntry, error) {
@@ -132,8 +136,8 @@ func parts(contentType string, body io.Reader, first any) (io.Reader, error) {
 	return p, nil
 }
 
-func (r runner) Artifacts(ctx context.Context, l sallyport.LeaseRef) ([]sallyport.Artifact, error) {
-	return list(ctx, r.c, RunArtifacts, leased(l))
+func (r runner) Artifacts(ctx context.Context, l sallyport.LeaseRef, run sallyport.RunID) ([]sallyport.Artifact, error) {
+	return list(ctx, r.c, RunArtifacts, ArtifactsIn{leased(l), run})
 }
 
 func (r runner) Image(ctx context.Context, l sallyport.LeaseRef, reference string) (sallyport.Image, error) {

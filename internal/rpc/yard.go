@@ -42,6 +42,14 @@ type (
 		Leased
 		Name string `query:"name" required:"true" maxLength:"256"`
 	}
+	ArtifactsIn struct {
+		Leased
+		Run sallyport.RunID `query:"run" maxLength:"36" doc:"Another run of the project"`
+	}
+	FetchArtifactIn struct {
+		ArtifactsIn
+		Name string `query:"name" required:"true" maxLength:"256"`
+	}
 	FindCacheIn struct {
 		Leased
 		Body sallyport.CacheQuery
@@ -117,8 +125,9 @@ var (
 	Source        = Call[SourceIn, Bytes]{ID: "source", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/source", Summary: "Fetch the run's commit as a tar of a bare repository", Repeatable: true}
 	Action        = Call[ActionIn, Bytes]{ID: "action", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/action", Summary: "Fetch an action that the job's plan uses, as a tar of its files", Repeatable: true}
 	PutArtifact   = Call[NamedIn, sallyport.Artifact]{ID: "put-artifact", Method: http.MethodPut, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Hand in an artifact as a tar of its files"}
-	FetchArtifact = Call[NamedIn, Bytes]{ID: "fetch-artifact", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Fetch an artifact of the same run, described and as a tar of its files", Repeatable: true}
-	RunArtifacts  = Call[Leased, List[sallyport.Artifact]]{ID: "run-artifacts", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifacts", Summary: "List the artifacts of the same run", Repeatable: true}
+	FetchArtifact = Call[FetchArtifactIn, Bytes]{ID: "fetch-artifact", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Fetch an artifact of the same run or another, described and as a tar of its files", Repeatable: true}
+	RunArtifacts  = Call[ArtifactsIn, List[sallyport.Artifact]]{ID: "run-artifacts", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/artifacts", Summary: "List the artifacts of the same run or another", Repeatable: true}
+	DropArtifact  = Call[NamedIn, sallyport.Artifact]{ID: "drop-artifact", Method: http.MethodDelete, Path: YardPrefix + "/jobs/{job}/artifact", Summary: "Delete an artifact of the same run"}
 	FindCache     = yard[FindCacheIn, sallyport.CacheEntry]("find-cache", "/jobs/{job}/cache", "Find the cache entry that the job may restore")
 	FetchCache    = Call[GetCacheIn, Bytes]{ID: "fetch-cache", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/caches/{cache}", Summary: "Restore a cache entry, described and with its content", Repeatable: true}
 	PutCache      = Call[PutCacheIn, sallyport.CacheEntry]{ID: "put-cache", Method: http.MethodPut, Path: YardPrefix + "/jobs/{job}/cache", Summary: "Save a cache entry"}

@@ -25,8 +25,12 @@ func (c *compiler) choices(u *unit) {
 		severity = severityWarning // in the language it is valid, and nobody runs it now
 	}
 	s := &subject{file: u.file, work: maxLintWork, origins: map[originKey]origin{}, actions: map[string]*Action{}, calls: map[string]*Trigger{}}
-	for i := range u.file.Jobs {
-		s.addJob(&u.file.Jobs[i])
+	for i := range u.file.Jobs { // without what rules ask besides: this is done for every plan
+		j := &jobView{Job: &u.file.Jobs[i], events: s.eventNames()}
+		for _, st := range j.StepsAt {
+			s.addStep(j, st.PlanStep, nil)
+		}
+		s.jobs = append(s.jobs, j)
 	}
 	for _, j := range s.jobs {
 		look := func(x choice, st *stepView) {

@@ -9,7 +9,7 @@ var ruleArtifactPoisoning = Rule{
 	ID: "artifact-poisoning", Severity: SeverityHigh, Confidence: ConfidenceMedium,
 	Title: "an artifact of another run is unpacked where code is run",
 	Why: "workflow_run follows runs of forks too, and their artifacts hold whatever the fork put in. Unpacked over the workspace, one replaces scripts and programs that later steps run with the repository's secrets. " +
-		"Sallyport's own download takes artifacts of the same run only; GitHub's takes any.",
+		"Sallyport's own download takes artifacts of runs that are trusted as much as its own; GitHub's takes any.",
 	Mend:  "unpack it into a directory of its own, such as ${{ runner.temp }}/artifact, check what it holds, and never run anything of it",
 	check: checkArtifactPoisoning,
 }

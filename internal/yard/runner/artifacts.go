@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
+	"github.com/sallyport-ci/sallyport/internal/yard/toolkit"
 )
 
 // checkArtifactName refuses what GitHub refuses: names must be usable as a
@@ -68,22 +70,25 @@ func (s *step) upload(ctx context.Context, in inputs) error {
 	if len(f.files) > maxArchiveFiles {
 		return sallyport.Errorf(sallyport.CodeInvalid, "the artifact has more than %d files", maxArchiveFiles).WithHint("pack them into one archive first")
 	}
+	if overwrite {
+		err := retry(ctx, func() error { _, err := j.runner.cfg.Yard.DeleteArtifact(ctx, j.lease.Ref, name); return err })
+		if err != nil && sallyport.ErrorCode(err) != sallyport.CodeNotFound {
+			return err
+		}
+	}
 	artifact, err := j.put(ctx, name, f.root(), f.files)
 	if err != nil {
 		if sallyport.ErrorCode(err) == sallyport.CodeConflict {
 			j.poke() // either the name is taken or the lease is lost
-			hint := "artifacts are immutable; give each upload of a run a name of its own"
-			if overwrite {
-				hint = "overwrite: true is not available, since " + hint
-			}
-			return sallyport.Errorf(sallyport.CodeInvalid, "the artifact %q cannot be stored: %w", name, err).WithHint("%s", hint)
+			return sallyport.Errorf(sallyport.CodeInvalid, "the artifact %q cannot be stored: %w", name, err).
+				WithHint("artifacts are immutable; give each upload of a run a name of its own, or set overwrite: true")
 		}
 		return err
 	}
 	s.out.print(sallyport.LogOutput, fmt.Sprintf("Artifact %s: %d files, %d bytes, %s.", artifact.Name, len(f.files), artifact.Size, artifact.Digest))
 	server, _ := s.frame.scope.Get("github").Get("server_url")
 	for _, x := range []workflow.Var{
-		{Name: "artifact-id", Value: string(artifact.ID)},
+		{Name: "artifact-id", Value: strconv.FormatInt(toolkit.ArtifactNumber(artifact.ID), 10)},
 		{Name: "artifact-url", Value: server.String() + "/artifacts/" + string(artifact.ID)},
 		{Name: "artifact-digest", Value: artifact.Digest.Hex()},
 	} {

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/toolkit"
 )
 
 func TestUpload(t *testing.T) {
@@ -83,7 +84,7 @@ func TestUpload(t *testing.T) {
 			if mode, ok := got["c.bin"]; ok && mode != 0o700 {
 				t.Errorf("mode %o", mode)
 			}
-			if want := "artifact-artifact/" + sallyport.DigestOf(content).Hex(); !strings.Contains(e.text(), want) {
+			if want := fmt.Sprint(toolkit.ArtifactNumber("artifact-artifact"), "/") + sallyport.DigestOf(content).Hex(); !strings.Contains(e.text(), want) {
 				t.Errorf("outputs: %q, want %q", e.text(), want)
 			}
 		})
@@ -94,6 +95,10 @@ func TestArtifactsAreImmutable(t *testing.T) {
 	t.Parallel()
 	e := trial{yaml: steps("- run: echo 1 > a\n- { uses: actions/upload-artifact@v4, with: { path: a } }\n- { uses: actions/upload-artifact@v4, with: { path: a } }")}.try(t)
 	if e.Conclusion != sallyport.Failure || !strings.Contains(e.all(), "artifacts are immutable") {
+		t.Errorf("%s\n%s", e.Conclusion, e.all())
+	}
+	e = trial{yaml: steps("- run: echo 1 > a; echo 2 > b\n- { uses: actions/upload-artifact@v4, with: { path: a, overwrite: true } }\n- { uses: actions/upload-artifact@v4, with: { path: b, overwrite: true } }")}.try(t)
+	if got := e.yard.artifacts["artifact"]; e.Conclusion != sallyport.Success || !bytes.Contains(got, []byte("2\n")) || bytes.Contains(got, []byte("1\n")) {
 		t.Errorf("%s\n%s", e.Conclusion, e.all())
 	}
 }
@@ -110,7 +115,7 @@ func TestDownload(t *testing.T) {
 		{name: "files", with: "{ name: a, path: in }", text: "in/d/y\nin/x\nrun me\n",
 			content: makeTar(t, tarEntry{name: "d/", kind: tar.TypeDir}, tarEntry{name: "d/y", body: "y"}, tarEntry{name: "x", body: "#!/bin/sh\necho run me\n", mode: 0o4755})},
 		{name: "no such artifact", with: "{ name: b }", fails: "there is no artifact"},
-		{name: "of another run", with: "{ name: a, run-id: 7 }", fails: "artifacts come from the same run"},
+		{name: "of another project", with: "{ name: a, repository: acme/other }", fails: "artifacts come from runs of this project"},
 		{name: "out of the workspace", with: "{ name: a, path: /etc/x }", fails: "not beneath the workspace", content: makeTar(t)},
 		{name: "dots", with: "{ name: a, path: in }", fails: "leads out", content: makeTar(t, tarEntry{name: "ok", body: "1"}, tarEntry{name: "../evil", body: "x"})},
 		{name: "absolute", with: "{ name: a, path: in }", fails: "leads out", content: makeTar(t, tarEntry{name: "/tmp/evil", body: "x"})},

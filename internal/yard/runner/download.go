@@ -15,17 +15,16 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/yard/toolkit"
 )
 
-// download unpacks artifacts of the run beneath the workspace: one by name
+// download unpacks artifacts of the run, or of another run of the project that run-id names and
+// the control plane allows, beneath the workspace: one by name
 // into the directory itself, else all, or those that a pattern or ids select, each
 // into a directory of its name unless they are to be merged.
 func (s *step) download(ctx context.Context, in inputs) error {
 	j := s.job
 	name, ids := in.text("name", ""), in.text("artifact-ids", "")
-	for _, other := range []string{"run-id", "repository", "github-token"} {
-		if in.text(other, "") != "" {
-			return sallyport.Errorf(sallyport.CodeInvalid, "the input %s is not available: artifacts come from the same run", other).
-				WithHint("remove it; to use what another run made, let that run publish it")
-		}
+	run := sallyport.RunID(in.text("run-id", ""))
+	if own, _ := s.frame.scope.Get("github").Get("repository"); !strings.EqualFold(in.text("repository", own.String()), own.String()) {
+		return sallyport.Errorf(sallyport.CodeInvalid, "the input repository is not available: artifacts come from runs of this project").WithHint("remove it")
 	}
 	if name != "" && ids != "" {
 		return sallyport.Errorf(sallyport.CodeInvalid, "the inputs name and artifact-ids cannot be used together").WithHint("remove one of them")
@@ -42,9 +41,9 @@ func (s *step) download(ctx context.Context, in inputs) error {
 		return sallyport.Errorf(sallyport.CodeInvalid, "the path %.200q is not beneath the workspace", in.text("path", ""))
 	}
 	if name != "" {
-		err = s.unpackArtifact(ctx, name, dir)
+		err = s.unpackArtifact(ctx, run, name, dir)
 	} else {
-		err = s.downloadSome(ctx, in, dir, merge)
+		err = s.downloadSome(ctx, in, run, dir, merge)
 	}
 	if err != nil {
 		return err
@@ -53,10 +52,10 @@ func (s *step) download(ctx context.Context, in inputs) error {
 }
 
 // downloadSome unpacks the artifacts that the inputs select.
-func (s *step) downloadSome(ctx context.Context, in inputs, dir string, merge bool) error {
+func (s *step) downloadSome(ctx context.Context, in inputs, run sallyport.RunID, dir string, merge bool) error {
 	var all []sallyport.Artifact
 	err := retry(ctx, func() (err error) {
-		all, err = s.job.runner.cfg.Yard.Artifacts(ctx, s.job.lease.Ref)
+		all, err = s.job.runner.cfg.Yard.Artifacts(ctx, s.job.lease.Ref, run)
 		return err
 	})
 	if err != nil {
@@ -77,7 +76,7 @@ func (s *step) downloadSome(ctx context.Context, in inputs, dir string, merge bo
 		if !merge {
 			into = path.Join(dir, a.Name)
 		}
-		if err := s.unpackArtifact(ctx, a.Name, into); err != nil {
+		if err := s.unpackArtifact(ctx, run, a.Name, into); err != nil {
 			return err
 		}
 	}
@@ -159,7 +158,7 @@ func alternatives(pattern string) (out []string, ok bool) {
 
 // unpackArtifact fetches an artifact and unpacks it. The archive is checked here
 // and unpacked inside the room, where links can do no harm.
-func (s *step) unpackArtifact(ctx context.Context, name, dir string) error {
+func (s *step) unpackArtifact(ctx context.Context, run sallyport.RunID, name, dir string) error {
 	j := s.job
 	if err := checkArtifactName(name); err != nil {
 		return err
@@ -167,7 +166,7 @@ func (s *step) unpackArtifact(ctx context.Context, name, dir string) error {
 	var artifact sallyport.Artifact
 	var content io.ReadCloser
 	err := retry(ctx, func() (err error) {
-		artifact, content, err = j.runner.cfg.Yard.GetArtifact(ctx, j.lease.Ref, name)
+		artifact, content, err = j.runner.cfg.Yard.GetArtifact(ctx, j.lease.Ref, run, name)
 		return err
 	})
 	if err != nil {

@@ -265,7 +265,17 @@ func (y *fakeYard) PutArtifact(_ context.Context, _ sallyport.LeaseRef, name str
 	return sallyport.Artifact{ID: "artifact-" + sallyport.ArtifactID(name), Name: name, Digest: sallyport.DigestOf(b), Size: int64(len(b))}, nil
 }
 
-func (y *fakeYard) GetArtifact(_ context.Context, _ sallyport.LeaseRef, name string) (sallyport.Artifact, io.ReadCloser, error) {
+func (y *fakeYard) DeleteArtifact(_ context.Context, _ sallyport.LeaseRef, name string) (sallyport.Artifact, error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if _, ok := y.artifacts[name]; !ok {
+		return sallyport.Artifact{}, sallyport.Errorf(sallyport.CodeNotFound, "there is no artifact %q in this run", name)
+	}
+	delete(y.artifacts, name)
+	return sallyport.Artifact{Name: name}, nil
+}
+
+func (y *fakeYard) GetArtifact(_ context.Context, _ sallyport.LeaseRef, _ sallyport.RunID, name string) (sallyport.Artifact, io.ReadCloser, error) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	b, ok := y.artifacts[name]
@@ -275,7 +285,7 @@ func (y *fakeYard) GetArtifact(_ context.Context, _ sallyport.LeaseRef, name str
 	return sallyport.Artifact{Name: name}, io.NopCloser(bytes.NewReader(b)), nil
 }
 
-func (y *fakeYard) Artifacts(context.Context, sallyport.LeaseRef) ([]sallyport.Artifact, error) {
+func (y *fakeYard) Artifacts(context.Context, sallyport.LeaseRef, sallyport.RunID) ([]sallyport.Artifact, error) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	var out []sallyport.Artifact

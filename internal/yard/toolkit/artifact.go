@@ -84,14 +84,14 @@ func (s *Service) createArtifact(ctx context.Context, in createIn) (createOut, e
 	if err := checkArtifactName(in.Name); err != nil {
 		return createOut{}, err
 	}
-	have, err := s.cfg.Yard.Artifacts(ctx, s.cfg.Lease.Ref)
+	have, err := s.cfg.Yard.Artifacts(ctx, s.cfg.Lease.Ref, "")
 	if err != nil {
 		return createOut{}, err
 	}
 	for _, a := range have {
 		if a.Name == in.Name {
 			return createOut{}, sallyport.Errorf(sallyport.CodeConflict, "an artifact with this name already exists on the workflow run").
-				WithHint("artifacts do not change; give each upload of a run a name of its own")
+				WithHint("give each upload of a run a name of its own, or overwrite it")
 		}
 	}
 	u, err := s.uploads.begin()
@@ -247,7 +247,7 @@ func (s *Service) listArtifacts(ctx context.Context, in listIn) (listOut, error)
 	if err := s.check(in.of); err != nil {
 		return listOut{}, err
 	}
-	all, err := s.cfg.Yard.Artifacts(ctx, s.cfg.Lease.Ref)
+	all, err := s.cfg.Yard.Artifacts(ctx, s.cfg.Lease.Ref, "")
 	if err != nil {
 		return listOut{}, err
 	}
@@ -284,7 +284,7 @@ func (s *Service) findArtifact(ctx context.Context, in named) (sallyport.Artifac
 	if err := s.check(in.of); err != nil {
 		return sallyport.Artifact{}, err
 	}
-	all, err := s.cfg.Yard.Artifacts(ctx, s.cfg.Lease.Ref)
+	all, err := s.cfg.Yard.Artifacts(ctx, s.cfg.Lease.Ref, "")
 	if err != nil {
 		return sallyport.Artifact{}, err
 	}
@@ -304,7 +304,7 @@ func (s *Service) getArtifact(w http.ResponseWriter, r *http.Request) {
 		blobError(w, sallyport.Errorf(sallyport.CodeNotFound, "there is no such artifact"))
 		return
 	}
-	a, content, err := s.cfg.Yard.GetArtifact(r.Context(), s.cfg.Lease.Ref, string(name))
+	a, content, err := s.cfg.Yard.GetArtifact(r.Context(), s.cfg.Lease.Ref, "", string(name))
 	if err != nil {
 		s.refused(err)
 		blobError(w, err)
@@ -319,10 +319,17 @@ func (s *Service) getArtifact(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// deleteArtifact refuses: what vouches for a run names its artifacts.
+// deleteArtifact removes an artifact of the run, as overwriting one begins.
 func (s *Service) deleteArtifact(ctx context.Context, in named) (artifactOut, error) {
-	if _, err := s.findArtifact(ctx, in); err != nil {
+	a, err := s.findArtifact(ctx, in)
+	if err != nil {
 		return artifactOut{}, err
 	}
-	return artifactOut{}, sallyport.Errorf(sallyport.CodeDenied, "artifacts do not change").WithHint("give each upload of a run a name of its own")
+	if a, err = s.cfg.Yard.DeleteArtifact(ctx, s.cfg.Lease.Ref, in.Name); err != nil {
+		return artifactOut{}, err
+	}
+	s.artifacts.mu.Lock()
+	delete(s.artifacts.coming, in.Name) // one that this job had finalized
+	s.artifacts.mu.Unlock()
+	return artifactOut{true, number(ArtifactNumber(a.ID))}, nil
 }

@@ -47,13 +47,13 @@ func (y *shelf) PutArtifact(_ context.Context, l sallyport.LeaseRef, name string
 	return a, nil
 }
 
-func (y *shelf) Artifacts(context.Context, sallyport.LeaseRef) ([]sallyport.Artifact, error) {
+func (y *shelf) Artifacts(context.Context, sallyport.LeaseRef, sallyport.RunID) ([]sallyport.Artifact, error) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return append([]sallyport.Artifact(nil), y.kept...), nil
 }
 
-func (y *shelf) GetArtifact(_ context.Context, _ sallyport.LeaseRef, name string) (sallyport.Artifact, io.ReadCloser, error) {
+func (y *shelf) GetArtifact(_ context.Context, _ sallyport.LeaseRef, _ sallyport.RunID, name string) (sallyport.Artifact, io.ReadCloser, error) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	b, ok := y.bytes[name]
