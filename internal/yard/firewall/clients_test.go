@@ -34,7 +34,7 @@ type gate struct {
 	pem string // the file that clients trust
 }
 
-func newGate(t *testing.T, j *firewall.Job) (g *gate, address string) {
+func newGate(t testing.TB, j *firewall.Job) (g *gate, address string) {
 	t.Helper()
 	g = &gate{job: j}
 	g.ca = certificate(t, nil, "gate")
@@ -62,7 +62,7 @@ func (g *gate) hand(w http.ResponseWriter, r *http.Request, host string) {
 	h.ServeHTTP(w, r)
 }
 
-func (g *gate) connect(t *testing.T, w http.ResponseWriter, r *http.Request) {
+func (g *gate) connect(t testing.TB, w http.ResponseWriter, r *http.Request) {
 	host, _, _ := net.SplitHostPort(r.Host)
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *watchedConn) Close() error {
 	return c.Conn.Close()
 }
 
-func certificate(t *testing.T, ca *tls.Certificate, name string) tls.Certificate {
+func certificate(t testing.TB, ca *tls.Certificate, name string) tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Error(err)
@@ -131,7 +131,7 @@ func certificate(t *testing.T, ca *tls.Certificate, name string) tls.Certificate
 }
 
 // client runs a program as a job would, with nothing of the host's configuration.
-func client(t *testing.T, proxy, ca string, env []sallyport.EnvVar, dir string, argv ...string) (string, error) {
+func client(t testing.TB, proxy, ca string, env []sallyport.EnvVar, dir string, argv ...string) (string, error) {
 	t.Helper()
 	bin, err := exec.LookPath(argv[0])
 	if err != nil {
@@ -153,7 +153,7 @@ func client(t *testing.T, proxy, ca string, env []sallyport.EnvVar, dir string, 
 	return string(out), err
 }
 
-func write(t *testing.T, dir string, files map[string]string) {
+func write(t testing.TB, dir string, files map[string]string) {
 	t.Helper()
 	for name, body := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o600); err != nil {
