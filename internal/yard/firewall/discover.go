@@ -22,15 +22,8 @@ const maxConfigFile = 4 << 20
 // in files of theirs. It runs nothing. What it cannot read is no reason to know nothing: it is said in notes, for
 // the operator.
 func Discover(h Host) (Upstreams, []string) {
-	d := &discovery{h: h}
-	d.netrc()
-	d.goProxies()
-	d.npm()
-	d.pip()
-	d.cargo()
-	d.apt()
-	d.credentials()
-	return d.out, d.notes
+	out, notes, _ := DiscoverWith(h, nil) // without a file nothing can be wrong with it
+	return out, notes
 }
 
 type discovery struct {

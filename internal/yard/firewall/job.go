@@ -118,7 +118,7 @@ type Job struct {
 	f      *Firewall
 	allow  []sallyport.PackageAllow // with plain package URLs
 	minAge time.Duration
-	locked map[string][]string // checksums by package URL
+	locked map[string][]string // checksums by plain package URL
 	record func(sallyport.PackageFetch)
 	step   func() int
 }
@@ -131,7 +131,8 @@ func (f *Firewall) Job(c JobConfig) *Job {
 		j.allow = append(j.allow, a)
 	}
 	for _, l := range c.Rules.Locked {
-		j.locked[l.PURL] = append(j.locked[l.PURL], l.Sums...)
+		key := plain(l.PURL)
+		j.locked[key] = append(j.locked[key], l.Sums...)
 	}
 	if j.record == nil {
 		j.record = func(sallyport.PackageFetch) {}

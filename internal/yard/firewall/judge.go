@@ -209,14 +209,14 @@ func plain(purl string) string {
 
 // isLocked reports whether a lock file of the protected branch names v.
 func (j *Job) isLocked(v version) bool {
-	_, ok := j.locked[v.purl()]
+	_, ok := j.locked[plain(v.purl())]
 	return ok
 }
 
 // lockSums are the checksums of v in lock files, by algorithm, of those that are computed here.
 func (j *Job) lockSums(v version) map[string][]string {
 	out := map[string][]string{}
-	for _, sum := range j.locked[v.purl()] {
+	for _, sum := range j.locked[plain(v.purl())] {
 		algorithm, _, _ := strings.Cut(strings.Replace(sum, "-", ":", 1), ":")
 		if spelled(sum) != "" && slices.Contains(strength, algorithm) && algorithm != "sha384" && (algorithm != "sha1" || v.kind == KindNPM) {
 			out[algorithm] = append(out[algorithm], spelled(sum))
