@@ -1,6 +1,9 @@
 package sallyport
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // EgressLevel says how far a job may reach out of its room.
 type EgressLevel string
@@ -41,7 +44,7 @@ type EgressRule struct {
 	// requests. A path is a prefix that ends at a slash or at the path's end. None: all.
 	Methods []string `json:"methods,omitempty"`
 	Paths   []string `json:"paths,omitempty"`
-	Jobs    []string `json:"jobs,omitempty"` // keys of the workflow's jobs; none: all
+	Jobs    []string `json:"jobs,omitempty"` // keys of the run's own workflow; none: all
 	Pos     Pos      `json:"pos,omitzero"`
 }
 
@@ -179,4 +182,60 @@ type DoorRecord struct {
 	Uses     []CredentialUse `json:"uses,omitempty"`
 	// Lost counts what was not kept, because there was too much.
 	Lost int `json:"lost,omitempty"`
+}
+
+// Add puts what another record says after what is there; flows of the same kind are counted together.
+func (r *DoorRecord) Add(o DoorRecord) {
+	for _, f := range o.Flows {
+		i := slices.IndexFunc(r.Flows, func(have Flow) bool { return have.same(f) })
+		if i < 0 {
+			r.Flows = append(r.Flows, f)
+			continue
+		}
+		have := &r.Flows[i]
+		have.Count, have.Sent, have.Received = have.Count+f.Count, have.Sent+f.Sent, have.Received+f.Received
+		if f.First.Before(have.First) {
+			have.First = f.First
+		}
+		if f.Last.After(have.Last) {
+			have.Last = f.Last
+		}
+	}
+	r.Packages = append(r.Packages, o.Packages...)
+	r.Uses = append(r.Uses, o.Uses...)
+	r.Lost += o.Lost
+}
+
+// same reports whether two flows are of the same kind.
+func (f Flow) same(o Flow) bool {
+	f.Count, f.Sent, f.Received, f.First, f.Last = o.Count, o.Sent, o.Received, o.First, o.Last
+	return f == o
+}
+
+// DoorEntry is a record as it is kept.
+type DoorEntry struct {
+	Run     RunID      `json:"run"`
+	Job     JobID      `json:"job"`
+	Attempt int        `json:"attempt"`
+	Seq     int        `json:"seq"`
+	Record  DoorRecord `json:"record"`
+	At      time.Time  `json:"at"`
+}
+
+// Door is what passed the door of one job's room.
+type Door struct {
+	Job     JobID       `json:"job"`
+	Name    string      `json:"name"` // of the job
+	Key     string      `json:"key"`  // by which rules know it
+	Attempt int         `json:"attempt"`
+	Rules   EgressRules `json:"rules"` // that it was held to
+	Record  DoorRecord  `json:"record"`
+}
+
+// EgressProposal is a change of the rules that recorded flows would need.
+type EgressProposal struct {
+	File  string   `json:"file"` // the file as it would be
+	Diff  string   `json:"diff"` // unified; empty when nothing is needed
+	Runs  int      `json:"runs"` // that were looked at
+	Notes []string `json:"notes,omitempty"`
 }

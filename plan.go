@@ -85,8 +85,8 @@ type Plan struct {
 	Permissions Permissions           `json:"permissions"`
 	Jobs        []PlanJob             `json:"jobs"`              // every job after those it needs
 	Actions     map[string]PlanAction `json:"actions,omitempty"` // by the text after "uses:"
-	Rules       *PlanRules            `json:"rules,omitempty"`   // nil: no environment has any
-	Files       []PlanFile            `json:"files"`             // every file the plan was made from
+	Rules       *PlanRules            `json:"rules,omitempty"`
+	Files       []PlanFile            `json:"files"` // every file the plan was made from
 	Warnings    []Diagnostic          `json:"warnings,omitempty"`
 	// Only narrows matrices: of a matrix with one of these keys, only the cells with
 	// that value run. Somebody who runs a workflow by hand asks for it.
@@ -173,12 +173,14 @@ type PlanSource struct {
 	Digest     Digest `json:"digest"`     // of the tree as the yard gets it
 }
 
-// PlanRules are the rules of environments as the protected branch declared them
-// when the plan was made; jobs that name an environment obey them.
+// PlanRules are what the protected branch declared when the plan was made: who may
+// enter environments, which jobs that name one obey, and what every job may reach.
 type PlanRules struct {
 	Commit       string                `json:"commit"` // of the protected branch
 	Environments []PlanEnvironmentRule `json:"environments,omitempty"`
-	// Broken says why the rules cannot be read; no job may enter an environment then.
+	// Egress has the installation's level when the project declares none. Nil, in plans of old: none.
+	Egress *EgressRules `json:"egress,omitempty"`
+	// Broken says why the rules of environments cannot be read; no job may enter one then.
 	Broken string `json:"broken,omitempty"`
 }
 

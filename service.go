@@ -31,6 +31,7 @@ type Services struct {
 	Access      Access
 	Instance    InstanceService
 	Caches      Caches
+	Doors       Doors
 }
 
 // Projects are the repositories with their runs.
@@ -111,6 +112,20 @@ type Caches interface {
 	CacheUses(ctx context.Context, id RunID) ([]CacheUse, error)
 	// DeleteCache removes an entry and its content, and returns what it was.
 	DeleteCache(ctx context.Context, id CacheID) (CacheEntry, error)
+}
+
+// Doors are what jobs may reach out of their rooms, and what they did.
+type Doors interface {
+	// Doors returns what passed the doors of a run's jobs, in the order of the jobs: of each
+	// job that started, its last attempt.
+	Doors(ctx context.Context, id RunID) ([]Door, error)
+	// EgressRules returns the rules as the protected branch declares them now; with
+	// Broken when they cannot be read, with the installation's level and no File when there are none.
+	EgressRules(ctx context.Context, p ProjectID) (EgressRules, error)
+	// Learn proposes the smallest change of a rules file that would have let through what
+	// the last runs of the project asked for. file is the present one; nil is the
+	// protected branch's. Nothing changes: a person reviews and merges it. CodeInvalid when the file has mistakes.
+	Learn(ctx context.Context, p ProjectID, runs int, file []byte) (EgressProposal, error)
 }
 
 // Gates decide what may go out.

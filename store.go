@@ -46,6 +46,7 @@ type Tx interface {
 	Audit() AuditTx
 	Tokens() TokenTx
 	Caches() CacheTx
+	Doors() DoorTx
 }
 
 type ProjectTx interface {
@@ -218,4 +219,12 @@ type CacheTx interface {
 	Uses(RunID) ([]CacheUse, error) // oldest first; without signatures
 	// CountUses returns how many there are of one attempt of a job.
 	CountUses(j JobID, attempt int) (int64, error)
+}
+
+type DoorTx interface {
+	// Insert answers CodeConflict when job, attempt and seq exist.
+	Insert(DoorEntry) error
+	// Total returns how many entries there are of one attempt of a job, and their bytes.
+	Total(j JobID, attempt int) (entries, bytes int64, err error)
+	ByRun(RunID) ([]DoorEntry, error) // by job, attempt and seq
 }

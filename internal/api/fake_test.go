@@ -183,11 +183,12 @@ type (
 	fakeInstance    struct{ *fake }
 	fakeYard        struct{ *fake }
 	fakeCaches      struct{ *fake }
+	fakeDoors       struct{ *fake }
 )
 
 func (f *fake) services() sallyport.Services {
 	return sallyport.Services{Projects: fakeProjects{f}, Runs: fakeRuns{f}, Artifacts: fakeArtifacts{f}, Gates: fakeGates{f},
-		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}}
+		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}}
 }
 
 func (f fakeProjects) CreateProject(ctx context.Context, name, branch string) (sallyport.Project, error) {
@@ -410,6 +411,9 @@ func (f fakeYard) IDToken(ctx context.Context, l sallyport.LeaseRef, audience st
 func (f fakeYard) Attest(ctx context.Context, l sallyport.LeaseRef, c sallyport.Claim) (sallyport.Statement, error) {
 	return r1[sallyport.Statement](ctx, f.fake, "Yard.Attest", l, c)
 }
+func (f fakeYard) Record(ctx context.Context, l sallyport.LeaseRef, seq int, r sallyport.DoorRecord) error {
+	return r0(ctx, f.fake, "Yard.Record", l, seq, r)
+}
 func (f fakeYard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobResult) error {
 	return r0(ctx, f.fake, "Yard.Finish", l, r)
 }
@@ -492,4 +496,14 @@ func (f fakeCaches) CacheUses(ctx context.Context, id sallyport.RunID) ([]sallyp
 }
 func (f fakeCaches) DeleteCache(ctx context.Context, id sallyport.CacheID) (sallyport.CacheEntry, error) {
 	return r1[sallyport.CacheEntry](ctx, f.fake, "Caches.DeleteCache", id)
+}
+
+func (f fakeDoors) Doors(ctx context.Context, id sallyport.RunID) ([]sallyport.Door, error) {
+	return r1[[]sallyport.Door](ctx, f.fake, "Doors.Doors", id)
+}
+func (f fakeDoors) EgressRules(ctx context.Context, p sallyport.ProjectID) (sallyport.EgressRules, error) {
+	return r1[sallyport.EgressRules](ctx, f.fake, "Doors.EgressRules", p)
+}
+func (f fakeDoors) Learn(ctx context.Context, p sallyport.ProjectID, runs int, file []byte) (sallyport.EgressProposal, error) {
+	return r1[sallyport.EgressProposal](ctx, f.fake, "Doors.Learn", p, runs, file)
 }

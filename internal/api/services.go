@@ -16,6 +16,7 @@ func (s *server) services() {
 	s.gates()
 	s.deployments()
 	s.caches()
+	s.doors()
 	s.auditTrail()
 	s.access()
 	s.instance()
@@ -237,6 +238,27 @@ func (s *server) caches() {
 	})
 	answer(s, rpc.DeleteCache, func(ctx context.Context, in *rpc.ByCache) (sallyport.CacheEntry, error) {
 		return svc.DeleteCache(ctx, in.Cache)
+	})
+}
+
+func (s *server) doors() {
+	svc := s.Services.Doors
+	list(s, rpc.ListDoors, func(ctx context.Context, in *rpc.ByRun) ([]sallyport.Door, error) {
+		return svc.Doors(ctx, in.Run)
+	})
+	answer(s, rpc.ShowEgress, func(ctx context.Context, in *rpc.ByProject) (sallyport.EgressRules, error) {
+		return within(ctx, s, *in, func(p sallyport.ProjectID) (sallyport.EgressRules, error) {
+			return svc.EgressRules(ctx, p)
+		})
+	})
+	answer(s, rpc.Learn, func(ctx context.Context, in *rpc.LearnIn) (sallyport.EgressProposal, error) {
+		return within(ctx, s, in.ByProject, func(p sallyport.ProjectID) (sallyport.EgressProposal, error) {
+			var file []byte
+			if in.Body.File != nil {
+				file = []byte(*in.Body.File) // not nil, empty as it may be
+			}
+			return svc.Learn(ctx, p, in.Body.Runs, file)
+		})
 	})
 }
 

@@ -54,6 +54,7 @@ func (s *server) yard() {
 	})
 	obey(s, rpc.Report, func(ctx context.Context, in *rpc.ReportIn) error { return y.Report(ctx, in.Ref(), in.Body) })
 	obey(s, rpc.Finish, func(ctx context.Context, in *rpc.FinishIn) error { return y.Finish(ctx, in.Ref(), in.Body) })
+	obey(s, rpc.Record, func(ctx context.Context, in *rpc.RecordIn) error { return y.Record(ctx, in.Ref(), in.Seq, in.Body) })
 	answer(s, rpc.Image, func(ctx context.Context, in *rpc.ImageIn) (sallyport.Image, error) {
 		return y.Image(ctx, in.Ref(), in.Body.Reference)
 	})

@@ -203,7 +203,7 @@ func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err er
 		return nil, err
 	}
 	cfg.Actions = c.Actions.engine(from)
-	cfg.Actions.OwnLock = true // a work tree has no other branch that could decide
+	cfg.Actions.OwnLock, cfg.OwnEgress = true, true // a work tree has no other branch that could decide
 	l.engine, err = engine.New(cfg)
 	return l, err
 }

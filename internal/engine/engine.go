@@ -14,6 +14,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -74,6 +75,11 @@ type Config struct {
 	Vars map[string]string
 	// Actions says how actions of other repositories are taken in.
 	Actions ActionsConfig
+	// Egress is the level of projects that declare none; the zero value is none.
+	Egress sallyport.EgressLevel
+	// OwnEgress takes the rules from the commit that a run is of, not from the protected
+	// branch: whoever runs a work tree by hand has no other branch that could decide.
+	OwnEgress bool
 }
 
 // Engine is the decider. Make it with New, start it with Run.
@@ -102,6 +108,8 @@ type Engine struct {
 	vars      map[string]string
 	caches    cacheBounds
 	actions   ActionsConfig
+	egress    sallyport.EgressLevel
+	ownEgress bool
 
 	queue *waiters  // runners that wait for work
 	seen  *presence // runners that asked lately
@@ -127,11 +135,18 @@ func New(c Config) (*Engine, error) {
 		c.Actions.Quarantine = actions.DefaultQuarantine
 	}
 	c.Actions.Quarantine = max(c.Actions.Quarantine, 0)
+	switch c.Egress {
+	case "":
+		c.Egress = sallyport.EgressNone
+	case sallyport.EgressNone, sallyport.EgressListed, sallyport.EgressRegistries:
+	default:
+		return nil, fmt.Errorf("engine: %q is not a level of egress", c.Egress)
+	}
 	return &Engine{
 		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
 		notary: c.Notary, verifier: c.Verifier, tokens: c.Tokens, images: c.Images, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
-		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars, actions: c.Actions,
+		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars, actions: c.Actions, egress: c.Egress, ownEgress: c.OwnEgress,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
 		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},
 	}, nil
@@ -141,7 +156,7 @@ func New(c Config) (*Engine, error) {
 func (e *Engine) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{e}, Runs: runs{e}, Artifacts: artifacts{e}, Gates: gates{e},
-		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e},
+		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e}, Doors: doors{e},
 	}
 }
 

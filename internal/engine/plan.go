@@ -68,6 +68,10 @@ func (e *Engine) plan(ctx context.Context, w sallyport.Work) error {
 	if err != nil {
 		return err
 	}
+	reach, err := e.egressChanged(ctx, push)
+	if err != nil {
+		return err
+	}
 	return e.finish(ctx, w, func(c *change) error {
 		if concerns {
 			if err := c.Work().Drop(sallyport.QueueSchedule, string(push.Project)); err != nil {
@@ -78,6 +82,9 @@ func (e *Engine) plan(ctx context.Context, w sallyport.Work) error {
 			if err := c.enqueueNext(push.Project, next); err != nil {
 				return err
 			}
+		}
+		if err := c.recordEgress(push.Project, reach); err != nil {
+			return err
 		}
 		_, err := e.start(c, push, planned)
 		return err
@@ -109,7 +116,7 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 			return nil, err
 		}
 	}
-	rules, err := e.rules(ctx, p)
+	rules, err := e.rules(ctx, p, push)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +142,9 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 		made := compile(file, src, in, sel)
 		if made.Plan != nil {
 			made.Plan.Rules = rules
+			if why := rules.Egress.Broken; why != "" {
+				made.Plan.Warnings = append(made.Plan.Warnings, brokenEgressRemark(why))
+			}
 			lint.add(made.Plan, src)
 		}
 		out = append(out, made)

@@ -19,18 +19,26 @@ import (
 // maxEnvironmentName is GitHub's bound.
 const maxEnvironmentName = 255
 
-// rules reads what the protected branch declares now; nil when that is nothing.
-func (e *Engine) rules(ctx context.Context, p sallyport.Project) (*sallyport.PlanRules, error) {
+// rules reads what the protected branch declares now.
+func (e *Engine) rules(ctx context.Context, p sallyport.Project, push sallyport.Push) (*sallyport.PlanRules, error) {
 	refs, err := e.repos.Refs(ctx, p.ID)
 	if err != nil {
 		return nil, err
 	}
-	commit := refs[p.DefaultRef()]
-	if commit == "" {
-		return nil, nil
+	rules := &sallyport.PlanRules{Commit: refs[p.DefaultRef()]}
+	from := rules.Commit
+	if e.ownEgress {
+		from = push.Commit
 	}
-	rules := &sallyport.PlanRules{Commit: commit}
-	specs, err := e.environments(ctx, p.ID, commit)
+	reach, err := e.egressRules(ctx, p.ID, from)
+	if err != nil {
+		return nil, err
+	}
+	rules.Egress = &reach
+	if rules.Commit == "" {
+		return rules, nil
+	}
+	specs, err := e.environments(ctx, p.ID, rules.Commit)
 	if sallyport.ErrorCode(err) == sallyport.CodeInvalid { // fail closed, and only where it matters
 		rules.Broken = userText(err)
 		return rules, nil
@@ -42,9 +50,6 @@ func (e *Engine) rules(ctx context.Context, p sallyport.Project) (*sallyport.Pla
 		if s.Approval || len(s.Refs) > 0 {
 			rules.Environments = append(rules.Environments, sallyport.PlanEnvironmentRule{Name: s.Name, Approval: s.Approval, Refs: s.Refs})
 		}
-	}
-	if len(rules.Environments) == 0 {
-		return nil, nil
 	}
 	return rules, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -92,8 +93,15 @@ func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyp
 	if err != nil {
 		return nil, err
 	}
-	lease.Secrets, err = from.secrets(secrets)
-	return lease, err
+	secrets = maps.Clone(secrets)
+	lease.Lent = exchange(secrets, planEgress(from.s.plan).Credentials, lease.Egress.Credentials)
+	if lease.Secrets, err = from.secrets(secrets); err != nil {
+		return nil, err
+	}
+	if from.caller != nil { // of a called workflow what was handed over to it
+		lease.Lent = slices.DeleteFunc(lease.Lent, func(l sallyport.LentSecret) bool { return !holds(lease.Secrets, l) })
+	}
+	return lease, nil
 }
 
 // lease makes the lease of claimed work, or settles what forbids it. The frame is
@@ -140,7 +148,12 @@ func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) 
 	if err := c.Jobs().Report(j.ID, nil, nil); err != nil { // what an attempt before said
 		return nil, nil, err
 	}
-	if err := c.record("job.leased", "job/"+string(j.ID), map[string]any{"run": j.Run, "runner": ask.Runner, "attempt": j.Attempt}); err != nil {
+	lease.Egress = f.egress(j)
+	detail := map[string]any{"run": j.Run, "runner": ask.Runner, "attempt": j.Attempt}
+	if j.Lent {
+		lentDetail(detail, lease.Egress.Credentials)
+	}
+	if err := c.record("job.leased", "job/"+string(j.ID), detail); err != nil {
 		return nil, nil, err
 	}
 	c.Touch(topicRun(j.Run))
@@ -199,54 +212,6 @@ func (f *frame) fill(l *sallyport.Lease, pj *sallyport.PlanJob, job *sallyport.J
 	}
 	_, err = f.secrets(nil) // an expression in what is handed over that fails does so here, where the job can fail by it
 	return err
-}
-
-// lost decides about a job whose runner died. It is tried again when nothing
-// of it can have had an effect outside its room: the room has no network and
-// the job had no secret. Otherwise it fails.
-func (e *Engine) lost(c *change, j *sallyport.Job) error {
-	why := fmt.Sprintf("runner %s was lost during attempt %d", j.Runner, j.Attempt)
-	retry := j.Attempt < maxJobAttempts && !j.Lent && j.Cancel == ""
-	detail := map[string]any{"run": j.Run, "runner": j.Runner, "attempt": j.Attempt, "retry": retry}
-	if err := c.record("job.lost", "job/"+string(j.ID), detail); err != nil {
-		return err
-	}
-	if retry {
-		if err := c.dropArtifacts(j); err != nil {
-			return err
-		}
-		j.Status, j.Cause = sallyport.StatusQueued, why+"; it was started again"
-		return c.Jobs().Save(*j)
-	}
-	how := sallyport.Failure
-	if j.Cancel != "" {
-		how, why = sallyport.Cancelled, j.Cancel
-	} else if j.Lent {
-		why += "; a job that held secrets is not started again"
-	}
-	return e.jobEnded(c, j, how, why)
-}
-
-// dropArtifacts removes what a lost attempt had kept, so that the next can keep
-// its own under the same names. Nothing vouches for it yet: that comes when a job has finished.
-func (c *change) dropArtifacts(j *sallyport.Job) error {
-	all, err := c.Artifacts().ByRun(j.Run)
-	if err != nil {
-		return err
-	}
-	for _, a := range all {
-		if a.Job != j.ID {
-			continue
-		}
-		if err := c.Artifacts().Delete(a.ID); err != nil {
-			return err
-		}
-		detail := map[string]any{"run": a.Run, "job": a.Job, "name": a.Name, "digest": a.Digest, "attempt": j.Attempt}
-		if err := c.record("artifact.dropped", "artifact/"+string(a.ID), detail); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // held returns the work and the job of a lease that is still held; CodeConflict otherwise.
@@ -419,52 +384,6 @@ func (y yard) Finish(ctx context.Context, l sallyport.LeaseRef, r sallyport.JobR
 		c.Touch(topicLog(j.ID)) // when it is committed
 		return c.enqueue(sallyport.QueueCollect, string(j.ID), nil, c.now, stageAttempts)
 	})
-}
-
-// RunnerGone gives back what a runner had leased, at once: the daemon calls it
-// for its own runner when it starts one anew, instead of waiting for leases to run out.
-func (e *Engine) RunnerGone(ctx context.Context, id sallyport.RunnerID) error {
-	return e.update(system(ctx, "runner-gone"), func(c *change) error {
-		unfinished, err := c.Runs().Unfinished()
-		if err != nil {
-			return err
-		}
-		for _, r := range unfinished {
-			jobs, err := c.Jobs().Outline(r.ID)
-			if err != nil {
-				return err
-			}
-			for _, j := range jobs {
-				if j.Status != sallyport.StatusInProgress || j.Runner != id {
-					continue
-				}
-				if err := e.giveBack(c, j); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-}
-
-func (e *Engine) giveBack(c *change, j sallyport.Job) error {
-	if err := e.lost(c, &j); err != nil {
-		return err
-	}
-	if j.Status == sallyport.StatusCompleted {
-		return c.Work().Drop(sallyport.QueueRunner, string(j.ID))
-	}
-	work, err := c.Work().BySubject(sallyport.QueueRunner, string(j.ID))
-	if err != nil {
-		return err
-	}
-	for _, w := range work {
-		c.Touch(topicWork(sallyport.QueueRunner))
-		if err := c.Work().Retry(w.ID, w.Token, c.now, "runner lost"); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // boundSteps checks what a job says of its steps.

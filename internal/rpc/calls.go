@@ -116,6 +116,13 @@ type (
 			Reason      string `json:"reason" maxLength:"1024"`
 		}
 	}
+	LearnIn struct {
+		ByProject
+		Body struct {
+			Runs int     `json:"runs" minimum:"1" maximum:"200"`
+			File *string `json:"file,omitempty" maxLength:"131072" doc:"The rules file to add to; absent for the protected branch's"`
+		}
+	}
 	RecordsIn struct {
 		Actor  string `query:"actor" maxLength:"256"`
 		Action string `query:"action" maxLength:"256" doc:"Beginning of the action"`
@@ -189,6 +196,10 @@ var (
 	ListCaches  = get[ProjectPageIn, List[sallyport.CacheEntry]]("list-caches", "/projects/{project}/caches", "List the caches of a project")
 	CacheUses   = get[ByRun, List[sallyport.CacheUse]]("list-cache-uses", "/runs/{run}/caches", "List what the jobs of a run did with caches")
 	DeleteCache = Call[ByCache, sallyport.CacheEntry]{ID: "delete-cache", Method: http.MethodDelete, Path: Prefix + "/caches/{cache}", Summary: "Delete a cache entry"}
+
+	ListDoors  = get[ByRun, List[sallyport.Door]]("list-doors", "/runs/{run}/doors", "Show what passed the doors of a run's jobs")
+	ShowEgress = get[ByProject, sallyport.EgressRules]("show-egress", "/projects/{project}/egress", "Show what jobs of a project may reach")
+	Learn      = Call[LearnIn, sallyport.EgressProposal]{ID: "learn-egress", Method: http.MethodPost, Path: Prefix + "/projects/{project}/egress/learn", Summary: "Propose rules for what the last runs asked for", Repeatable: true}
 
 	ListRecords = get[RecordsIn, List[sallyport.AuditRecord]]("list-audit-records", "/audit", "List audit records")
 	VerifyAudit = post[Nothing, sallyport.AuditReport]("verify-audit", "/audit/verify", "Compare the audit trail with its log")

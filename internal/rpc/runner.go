@@ -150,6 +150,10 @@ func (r runner) ImageLayer(ctx context.Context, l sallyport.LeaseRef, reference 
 	return open(ctx, r.c, ImageLayer, ImageLayerIn{Leased: leased(l), Reference: reference, Digest: d})
 }
 
+func (r runner) Record(ctx context.Context, l sallyport.LeaseRef, seq int, record sallyport.DoorRecord) error {
+	return tell(ctx, r.c, Record, RecordIn{Leased: leased(l), Seq: seq, Body: record})
+}
+
 func (r runner) Finish(ctx context.Context, l sallyport.LeaseRef, result sallyport.JobResult) error {
 	return tell(ctx, r.c, Finish, FinishIn{Leased: leased(l), Body: result})
 }

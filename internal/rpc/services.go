@@ -22,7 +22,7 @@ const (
 func (c *Client) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{c}, Runs: runs{c}, Artifacts: artifacts{c}, Gates: gates{c},
-		Deployments: deployments{c}, Audit: audit{c}, Access: access{c}, Instance: instance{c}, Caches: caches{c},
+		Deployments: deployments{c}, Audit: audit{c}, Access: access{c}, Instance: instance{c}, Caches: caches{c}, Doors: doors{c},
 	}
 }
 
@@ -347,4 +347,24 @@ func (s *stream) Read(p []byte) (int, error) {
 		err = s.c.broken(s.ctx, err)
 	}
 	return n, err
+}
+
+type doors struct{ c *Client }
+
+func (s doors) Doors(ctx context.Context, id sallyport.RunID) ([]sallyport.Door, error) {
+	return list(ctx, s.c, ListDoors, ByRun{id})
+}
+
+func (s doors) EgressRules(ctx context.Context, p sallyport.ProjectID) (sallyport.EgressRules, error) {
+	return do(ctx, s.c, ShowEgress, byProject(p))
+}
+
+func (s doors) Learn(ctx context.Context, p sallyport.ProjectID, runs int, file []byte) (sallyport.EgressProposal, error) {
+	in := LearnIn{ByProject: byProject(p)}
+	in.Body.Runs = runs
+	if file != nil {
+		text := string(file)
+		in.Body.File = &text
+	}
+	return do(ctx, s.c, Learn, in)
 }

@@ -84,6 +84,11 @@ type (
 		Leased
 		Body sallyport.Claim
 	}
+	RecordIn struct {
+		Leased
+		Seq  int `query:"seq" minimum:"1" required:"true" doc:"Counts the records of the lease from 1"`
+		Body sallyport.DoorRecord
+	}
 	FinishIn struct {
 		Leased
 		Body sallyport.JobResult
@@ -135,5 +140,6 @@ var (
 	ImageLayer    = Call[ImageLayerIn, Bytes]{ID: "image-layer", Method: http.MethodGet, Path: YardPrefix + "/jobs/{job}/image-layer", Summary: "Fetch a layer of an image", Repeatable: true}
 	IDToken       = yard[IDTokenIn, IDTokenOut]("id-token", "/jobs/{job}/id-token", "Issue an ID token to a job")
 	Attest        = Call[AttestIn, AttestOut]{ID: "attest", Method: http.MethodPost, Path: YardPrefix + "/jobs/{job}/attest", Summary: "Sign what a job says of content", MaxBody: 4 << 20, Lenient: true}
+	Record        = Call[RecordIn, None]{ID: "record-door", Method: http.MethodPost, Path: YardPrefix + "/jobs/{job}/door", Summary: "Hand in what the door of a job's room saw", MaxBody: 4 << 20, Lenient: true, Repeatable: true}
 	Finish        = yard[FinishIn, None]("finish", "/jobs/{job}/finish", "Hand in the result of a job")
 )

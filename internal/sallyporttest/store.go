@@ -42,6 +42,7 @@ func Store(t *testing.T, open func(t *testing.T) sallyport.Store) {
 		{"tokens", testTokens},
 		{"caches", testCaches},
 		{"uses of caches", testCacheUses},
+		{"doors", testDoors},
 		{"audit", testAudit},
 		{"audit is gap-free", testAuditGapFree},
 		{"work", testWork},

@@ -47,6 +47,7 @@ type (
 	audit        struct{ *tx }
 	tokens       struct{ *tx }
 	caches       struct{ *tx }
+	doors        struct{ *tx }
 )
 
 func (t *tx) Projects() sallyport.ProjectTx         { return projects{t} }
@@ -63,6 +64,7 @@ func (t *tx) Environments() sallyport.EnvironmentTx { return environments{t} }
 func (t *tx) Audit() sallyport.AuditTx              { return audit{t} }
 func (t *tx) Tokens() sallyport.TokenTx             { return tokens{t} }
 func (t *tx) Caches() sallyport.CacheTx             { return caches{t} }
+func (t *tx) Doors() sallyport.DoorTx               { return doors{t} }
 
 // Touch signals the topic's watchers after the commit. A topic has no line end, and at most 1 KiB.
 func (t *tx) Touch(topic string) {

@@ -38,6 +38,7 @@ type fake struct {
 	tokens      []sallyport.Token
 	caches      []sallyport.CacheEntry
 	trace       sallyport.Trace
+	doors       map[sallyport.RunID][]sallyport.Door
 	cacheUses   []sallyport.CacheUse
 	instance    sallyport.InstanceHealth
 	verifyErr   error
@@ -49,7 +50,7 @@ type fakeLog struct {
 }
 
 func (f *fake) services() sallyport.Services {
-	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f}
+	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}}
 }
 
 func (f *fake) did(format string, args ...any) {
@@ -384,6 +385,20 @@ func (f *fake) CacheUses(ctx context.Context, id sallyport.RunID) ([]sallyport.C
 		}
 	}
 	return out, f.ask(ctx)
+}
+
+type fakeDoors struct{ f *fake }
+
+func (d fakeDoors) Doors(ctx context.Context, id sallyport.RunID) ([]sallyport.Door, error) {
+	return d.f.doors[id], d.f.ask(ctx)
+}
+
+func (d fakeDoors) EgressRules(ctx context.Context, _ sallyport.ProjectID) (sallyport.EgressRules, error) {
+	return sallyport.EgressRules{Level: sallyport.EgressRegistries}, d.f.ask(ctx)
+}
+
+func (d fakeDoors) Learn(ctx context.Context, _ sallyport.ProjectID, _ int, _ []byte) (sallyport.EgressProposal, error) {
+	return sallyport.EgressProposal{}, d.f.ask(ctx)
 }
 
 func (f *fake) DeleteCache(ctx context.Context, id sallyport.CacheID) (sallyport.CacheEntry, error) {

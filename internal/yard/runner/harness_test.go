@@ -306,6 +306,10 @@ func (y *fakeYard) Attest(_ context.Context, _ sallyport.LeaseRef, c sallyport.C
 	return sallyport.Statement{ID: "statement-1", LogIndex: 7, Bundle: []byte(`{"bundle":1}`), Identity: "https://ci.example/jobs/demo"}, nil
 }
 
+func (y *fakeYard) Record(context.Context, sallyport.LeaseRef, int, sallyport.DoorRecord) error {
+	return nil
+}
+
 func (y *fakeYard) Finish(_ context.Context, _ sallyport.LeaseRef, r sallyport.JobResult) error {
 	y.result <- r
 	return nil
