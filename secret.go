@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 const redacted = "[redacted]"
@@ -31,3 +32,25 @@ func (s Secret) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte(redacted))
 func (s Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// SecretEntry is what is known of a secret that is kept for jobs. Its value goes in and,
+// for the face of nobody, comes out again: it is lent at the doors of rooms.
+type SecretEntry struct {
+	Project     ProjectID `json:"project"`
+	Environment string    `json:"environment,omitempty"` // whose jobs alone may use it; "": all of the project
+	Name        string    `json:"name"`
+	// Version names this value. What is sealed opens only as this version of this secret.
+	Version SecretVersion `json:"version"`
+	SetAt   time.Time     `json:"set_at"`
+	SetBy   string        `json:"set_by"`
+}
+
+// SecretVersion identifies one value of a secret.
+type SecretVersion string
+
+// Bounds of a secret's value. One below MinSecret can be guessed, and what is cut from logs and
+// answers to hide it would also be cut by chance. MaxSecret is GitHub's bound.
+const (
+	MinSecret = 8
+	MaxSecret = 48 << 10
+)

@@ -32,6 +32,7 @@ type Services struct {
 	Instance    InstanceService
 	Caches      Caches
 	Doors       Doors
+	Secrets     Secrets
 }
 
 // Projects are the repositories with their runs.
@@ -126,6 +127,15 @@ type Doors interface {
 	// the last runs of the project asked for. file is the present one; nil is the
 	// protected branch's. Nothing changes: a person reviews and merges it. CodeInvalid when the file has mistakes.
 	Learn(ctx context.Context, p ProjectID, runs int, file []byte) (EgressProposal, error)
+}
+
+// Secrets are lent to jobs and read by nobody.
+type Secrets interface {
+	// Secrets lists what a project has, by name and environment, without values.
+	Secrets(ctx context.Context, p ProjectID) ([]SecretEntry, error)
+	// SetSecret keeps a value in place of the one before; environment "" is every job of the project.
+	SetSecret(ctx context.Context, p ProjectID, environment, name string, value Secret) (SecretEntry, error)
+	DeleteSecret(ctx context.Context, p ProjectID, environment, name string) error
 }
 
 // Gates decide what may go out.

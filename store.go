@@ -47,6 +47,7 @@ type Tx interface {
 	Tokens() TokenTx
 	Caches() CacheTx
 	Doors() DoorTx
+	Secrets() SecretTx
 }
 
 type ProjectTx interface {
@@ -227,4 +228,13 @@ type DoorTx interface {
 	// Total returns how many entries there are of one attempt of a job, and their bytes.
 	Total(j JobID, attempt int) (entries, bytes int64, err error)
 	ByRun(RunID) ([]DoorEntry, error) // by job, attempt and seq
+}
+
+// SecretTx keeps what the engine has sealed; it never sees a value.
+type SecretTx interface {
+	Put(e SecretEntry, sealed []byte) error // inserts, or replaces by project, environment and name
+	// Sealed returns an entry with its sealed value.
+	Sealed(p ProjectID, environment, name string) (SecretEntry, []byte, error)
+	List(ProjectID) ([]SecretEntry, error) // by name and environment
+	Delete(p ProjectID, environment, name string) error
 }

@@ -128,6 +128,9 @@ func fill(v reflect.Value, seed *int, depth int) {
 	case *io.ReadCloser:
 		*x = io.NopCloser(strings.NewReader(fmt.Sprintf("content %d", n)))
 		return
+	case *sallyport.Secret:
+		*x = sallyport.NewSecret(fmt.Appendf(nil, "secret %d", n))
+		return
 	case *io.Reader:
 		*x = strings.NewReader(fmt.Sprintf("content %d", n))
 		return
@@ -184,11 +187,12 @@ type (
 	fakeYard        struct{ *fake }
 	fakeCaches      struct{ *fake }
 	fakeDoors       struct{ *fake }
+	fakeSecrets     struct{ *fake }
 )
 
 func (f *fake) services() sallyport.Services {
 	return sallyport.Services{Projects: fakeProjects{f}, Runs: fakeRuns{f}, Artifacts: fakeArtifacts{f}, Gates: fakeGates{f},
-		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}}
+		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}, Secrets: fakeSecrets{f}}
 }
 
 func (f fakeProjects) CreateProject(ctx context.Context, name, branch string) (sallyport.Project, error) {
@@ -506,4 +510,14 @@ func (f fakeDoors) EgressRules(ctx context.Context, p sallyport.ProjectID) (sall
 }
 func (f fakeDoors) Learn(ctx context.Context, p sallyport.ProjectID, runs int, file []byte) (sallyport.EgressProposal, error) {
 	return r1[sallyport.EgressProposal](ctx, f.fake, "Doors.Learn", p, runs, file)
+}
+
+func (f fakeSecrets) Secrets(ctx context.Context, p sallyport.ProjectID) ([]sallyport.SecretEntry, error) {
+	return r1[[]sallyport.SecretEntry](ctx, f.fake, "Secrets.Secrets", p)
+}
+func (f fakeSecrets) SetSecret(ctx context.Context, p sallyport.ProjectID, environment, name string, value sallyport.Secret) (sallyport.SecretEntry, error) {
+	return r1[sallyport.SecretEntry](ctx, f.fake, "Secrets.SetSecret", p, environment, name, string(value.Reveal()))
+}
+func (f fakeSecrets) DeleteSecret(ctx context.Context, p sallyport.ProjectID, environment, name string) error {
+	return r0(ctx, f.fake, "Secrets.DeleteSecret", p, environment, name)
 }

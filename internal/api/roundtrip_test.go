@@ -123,6 +123,9 @@ func plain(t *testing.T, vs []reflect.Value) []any {
 	var out []any
 	for _, v := range vs {
 		x := v.Interface()
+		if secret, ok := x.(sallyport.Secret); ok {
+			x = string(secret.Reveal())
+		}
 		if r, ok := x.(io.Reader); ok {
 			b, err := io.ReadAll(r)
 			if err != nil {

@@ -17,6 +17,7 @@ func (s *server) services() {
 	s.deployments()
 	s.caches()
 	s.doors()
+	s.secrets()
 	s.auditTrail()
 	s.access()
 	s.instance()
@@ -259,6 +260,25 @@ func (s *server) doors() {
 			}
 			return svc.Learn(ctx, p, in.Body.Runs, file)
 		})
+	})
+}
+
+func (s *server) secrets() {
+	svc := s.Services.Secrets
+	list(s, rpc.ListSecrets, func(ctx context.Context, in *rpc.ByProject) ([]sallyport.SecretEntry, error) {
+		return within(ctx, s, *in, func(p sallyport.ProjectID) ([]sallyport.SecretEntry, error) { return svc.Secrets(ctx, p) })
+	})
+	answer(s, rpc.SetSecret, func(ctx context.Context, in *rpc.SetSecretIn) (sallyport.SecretEntry, error) {
+		return within(ctx, s, in.ByProject, func(p sallyport.ProjectID) (sallyport.SecretEntry, error) {
+			return svc.SetSecret(ctx, p, in.Environment, in.Name, sallyport.NewSecret([]byte(in.Body.Value)))
+		})
+	})
+	obey(s, rpc.DeleteSecret, func(ctx context.Context, in *rpc.BySecret) error {
+		p, err := s.project(ctx, in.ByProject)
+		if err != nil {
+			return err
+		}
+		return svc.DeleteSecret(ctx, p, in.Environment, in.Name)
 	})
 }
 

@@ -318,6 +318,7 @@ func (in *installation) openEngine(ctx context.Context) error {
 		Notary: notary, Verifier: verifier, Tokens: tokens, Trail: trail{in}, Target: in.target,
 		Instance: authority.Instance(), BaseURL: in.c.BaseURL, TrustRoot: root, Version: Version(), Clock: time.Now, Log: in.log,
 		Trouble: func() []string { return diskTrouble(in.c.Data) },
+		Sealer:  in.keys,
 	})
 	if err != nil {
 		return err

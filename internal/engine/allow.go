@@ -20,6 +20,7 @@ const (
 	actPush     action = "push"     // change its repository
 	actOperate  action = "operate"  // cancel, dispatch
 	actDeploy   action = "deploy"   // judge, deploy, roll back
+	actSecrets  action = "secrets"  // set and delete its secrets
 	actAdmin    action = "admin"    // create projects and tokens, read the trail
 	actInstance action = "instance" // see how the installation is
 	actYard     action = "yard"     // lease jobs
@@ -61,7 +62,7 @@ func may(p sallyport.Principal, a action, project sallyport.ProjectID) bool {
 		switch a {
 		case actYard:
 			return false
-		case actAdmin:
+		case actAdmin, actSecrets:
 			return p.Admin
 		case actInstance:
 			return true

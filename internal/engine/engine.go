@@ -67,7 +67,9 @@ type Config struct {
 	Log       *slog.Logger
 
 	LeaseTTL time.Duration // of jobs; 0 = 30 s
-	// Lend returns the secrets of a job; nil lends none.
+	// Sealer seals the secrets that are kept for jobs; nil: none can be kept.
+	Sealer Sealer
+	// Lend returns the secrets of a job in place of those that are kept; nil: these.
 	Lend func(ctx context.Context, run sallyport.Run, job sallyport.Job) (map[string]string, error)
 	// Trouble names what keeps the host from serving, one line each; nil: nobody looks.
 	Trouble func() []string
@@ -104,6 +106,7 @@ type Engine struct {
 	clock     func() time.Time
 	log       *slog.Logger
 	leaseTTL  time.Duration
+	sealer    Sealer
 	lend      func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error)
 	vars      map[string]string
 	caches    cacheBounds
@@ -146,7 +149,7 @@ func New(c Config) (*Engine, error) {
 		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
 		notary: c.Notary, verifier: c.Verifier, tokens: c.Tokens, images: c.Images, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
-		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, lend: c.Lend, vars: c.Vars, actions: c.Actions, egress: c.Egress, ownEgress: c.OwnEgress,
+		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, lend: c.Lend, vars: c.Vars, actions: c.Actions, egress: c.Egress, ownEgress: c.OwnEgress,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
 		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},
 	}, nil
@@ -156,7 +159,7 @@ func New(c Config) (*Engine, error) {
 func (e *Engine) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{e}, Runs: runs{e}, Artifacts: artifacts{e}, Gates: gates{e},
-		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e}, Doors: doors{e},
+		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e}, Doors: doors{e}, Secrets: secrets{e},
 	}
 }
 

@@ -36,6 +36,17 @@ type (
 	ByCache struct {
 		Cache sallyport.CacheID `path:"cache" maxLength:"36"`
 	}
+	BySecret struct {
+		ByProject
+		Name        string `path:"name" maxLength:"128"`
+		Environment string `query:"environment" maxLength:"255" doc:"Whose jobs alone may use it; empty: all of the project"`
+	}
+	SetSecretIn struct {
+		BySecret
+		Body struct {
+			Value string `json:"value" doc:"At most 48 KiB"`
+		}
+	}
 	ByToken struct {
 		Token sallyport.TokenID `path:"token" maxLength:"36"`
 	}
@@ -200,6 +211,10 @@ var (
 	ListDoors  = get[ByRun, List[sallyport.Door]]("list-doors", "/runs/{run}/doors", "Show what passed the doors of a run's jobs")
 	ShowEgress = get[ByProject, sallyport.EgressRules]("show-egress", "/projects/{project}/egress", "Show what jobs of a project may reach")
 	Learn      = Call[LearnIn, sallyport.EgressProposal]{ID: "learn-egress", Method: http.MethodPost, Path: Prefix + "/projects/{project}/egress/learn", Summary: "Propose rules for what the last runs asked for", Repeatable: true}
+
+	ListSecrets  = get[ByProject, List[sallyport.SecretEntry]]("list-secrets", "/projects/{project}/secrets", "List the secrets of a project, without values")
+	SetSecret    = Call[SetSecretIn, sallyport.SecretEntry]{ID: "set-secret", Method: http.MethodPut, Path: Prefix + "/projects/{project}/secrets/{name}", Summary: "Keep a secret for jobs; its value cannot be read again"}
+	DeleteSecret = Call[BySecret, None]{ID: "delete-secret", Method: http.MethodDelete, Path: Prefix + "/projects/{project}/secrets/{name}", Summary: "Delete a secret"}
 
 	ListRecords = get[RecordsIn, List[sallyport.AuditRecord]]("list-audit-records", "/audit", "List audit records")
 	VerifyAudit = post[Nothing, sallyport.AuditReport]("verify-audit", "/audit/verify", "Compare the audit trail with its log")

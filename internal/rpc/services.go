@@ -22,7 +22,7 @@ const (
 func (c *Client) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{c}, Runs: runs{c}, Artifacts: artifacts{c}, Gates: gates{c},
-		Deployments: deployments{c}, Audit: audit{c}, Access: access{c}, Instance: instance{c}, Caches: caches{c}, Doors: doors{c},
+		Deployments: deployments{c}, Audit: audit{c}, Access: access{c}, Instance: instance{c}, Caches: caches{c}, Doors: doors{c}, Secrets: secrets{c},
 	}
 }
 
@@ -247,6 +247,22 @@ func (s caches) CacheUses(ctx context.Context, id sallyport.RunID) ([]sallyport.
 
 func (s caches) DeleteCache(ctx context.Context, id sallyport.CacheID) (sallyport.CacheEntry, error) {
 	return do(ctx, s.c, DeleteCache, ByCache{id})
+}
+
+type secrets struct{ c *Client }
+
+func (s secrets) Secrets(ctx context.Context, p sallyport.ProjectID) ([]sallyport.SecretEntry, error) {
+	return list(ctx, s.c, ListSecrets, byProject(p))
+}
+
+func (s secrets) SetSecret(ctx context.Context, p sallyport.ProjectID, environment, name string, value sallyport.Secret) (sallyport.SecretEntry, error) {
+	in := SetSecretIn{BySecret: BySecret{byProject(p), name, environment}}
+	in.Body.Value = string(value.Reveal())
+	return do(ctx, s.c, SetSecret, in)
+}
+
+func (s secrets) DeleteSecret(ctx context.Context, p sallyport.ProjectID, environment, name string) error {
+	return tell(ctx, s.c, DeleteSecret, BySecret{byProject(p), name, environment})
 }
 
 type audit struct{ c *Client }

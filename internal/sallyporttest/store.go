@@ -40,6 +40,7 @@ func Store(t *testing.T, open func(t *testing.T) sallyport.Store) {
 		{"deployments", testDeployments},
 		{"environments", testEnvironments},
 		{"tokens", testTokens},
+		{"secrets", testSecrets},
 		{"caches", testCaches},
 		{"uses of caches", testCacheUses},
 		{"doors", testDoors},

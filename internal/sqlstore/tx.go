@@ -48,6 +48,7 @@ type (
 	tokens       struct{ *tx }
 	caches       struct{ *tx }
 	doors        struct{ *tx }
+	secrets      struct{ *tx }
 )
 
 func (t *tx) Projects() sallyport.ProjectTx         { return projects{t} }
@@ -65,6 +66,7 @@ func (t *tx) Audit() sallyport.AuditTx              { return audit{t} }
 func (t *tx) Tokens() sallyport.TokenTx             { return tokens{t} }
 func (t *tx) Caches() sallyport.CacheTx             { return caches{t} }
 func (t *tx) Doors() sallyport.DoorTx               { return doors{t} }
+func (t *tx) Secrets() sallyport.SecretTx           { return secrets{t} }
 
 // Touch signals the topic's watchers after the commit. A topic has no line end, and at most 1 KiB.
 func (t *tx) Touch(topic string) {

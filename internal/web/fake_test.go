@@ -39,6 +39,7 @@ type fake struct {
 	caches      []sallyport.CacheEntry
 	trace       sallyport.Trace
 	doors       map[sallyport.RunID][]sallyport.Door
+	secrets     []sallyport.SecretEntry
 	cacheUses   []sallyport.CacheUse
 	instance    sallyport.InstanceHealth
 	verifyErr   error
@@ -50,7 +51,7 @@ type fakeLog struct {
 }
 
 func (f *fake) services() sallyport.Services {
-	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}}
+	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}, Secrets: f}
 }
 
 func (f *fake) did(format string, args ...any) {
@@ -407,4 +408,32 @@ func (f *fake) DeleteCache(ctx context.Context, id sallyport.CacheID) (sallyport
 		f.did("DeleteCache %s", id)
 	}
 	return c, err
+}
+
+func (f *fake) Secrets(ctx context.Context, p sallyport.ProjectID) ([]sallyport.SecretEntry, error) {
+	var out []sallyport.SecretEntry
+	for _, e := range f.secrets {
+		if e.Project == p {
+			out = append(out, e)
+		}
+	}
+	return out, f.ask(ctx)
+}
+
+func (f *fake) SetSecret(ctx context.Context, p sallyport.ProjectID, environment, name string, value sallyport.Secret) (sallyport.SecretEntry, error) {
+	if err := f.ask(ctx); err != nil {
+		return sallyport.SecretEntry{}, err
+	}
+	f.did("SetSecret %s %q %s %s", p, environment, name, sallyport.DigestOf(value.Reveal()).Short())
+	return sallyport.SecretEntry{}, nil
+}
+
+func (f *fake) DeleteSecret(ctx context.Context, p sallyport.ProjectID, environment, name string) error {
+	_, err := find(ctx, f, "secret", f.secrets, func(e sallyport.SecretEntry) bool {
+		return e.Project == p && e.Environment == environment && e.Name == name
+	})
+	if err == nil {
+		f.did("DeleteSecret %s %q %s", p, environment, name)
+	}
+	return err
 }

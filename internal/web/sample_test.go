@@ -68,6 +68,10 @@ func newFake() *fake {
 	sampleOperations(f)
 	sampleCaches(f)
 	sampleTrace(f)
+	f.secrets = []sallyport.SecretEntry{
+		{Project: "p-shop", Name: "DATABASE_PASSWORD", Environment: "prod", SetAt: ago(26 * time.Hour), SetBy: "person:anna"},
+		{Project: "p-shop", Name: "REGISTRY_TOKEN", SetAt: ago(9 * 24 * time.Hour), SetBy: "person:" + hostile},
+	}
 	return f
 }
 

@@ -86,6 +86,8 @@ var pages = []struct {
 	{"verdict", "/verdicts/" + string(id[string]("7100", 9)), []string{"no verified provenance names this digest", "Replay this decision", "package sallyport.gate", "&#34;verified&#34;: true"}},
 	{"audit", "/audit", []string{"Verify the whole trail", "deployment.rolled_back", "/runs/" + string(runNow), "soon", "Older"}},
 	{"caches", "/projects/shop/caches", []string{"go-build-linux-9f31c2", "refs/pull/44/merge", "212.0 MiB", "tier-untrusted", "4 entries here", "/delete"}},
+	{"secrets", "/projects/shop/secrets", []string{"DATABASE_PASSWORD", "of prod", "all of the project", "Set a secret"}},
+	{"secrets-none", "/projects/handbook/secrets", []string{"No secret is kept."}},
 	{"caches-none", "/projects/handbook/caches", []string{"Nothing is saved."}},
 	{"tokens", "/tokens", []string{"release-bot", "New API token", "never"}},
 	{"system", "/system", []string{"yard-1", "not enforced", "no cgroup is delegated", "all well"}},

@@ -1,0 +1,51 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+type secretsView struct {
+	Project sallyport.Project
+	Secrets []sallyport.SecretEntry
+}
+
+func (s *server) secretsPage(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.Projects.Project(r.Context(), r.PathValue("project"))
+	if err != nil {
+		return err
+	}
+	v := secretsView{Project: p}
+	if v.Secrets, err = s.Secrets.Secrets(r.Context(), p.ID); err != nil {
+		return err
+	}
+	return s.render(w, r, "secrets", view{Title: "Secrets of " + p.Name, Nav: "projects", Body: v, Crumbs: []crumb{{"Projects", "/projects"}, {p.Name, "/projects/" + p.Name}}})
+}
+
+// setSecret takes a value in; no page ever shows one.
+func (s *server) setSecret(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.Projects.Project(r.Context(), r.PathValue("project"))
+	if err != nil {
+		return err
+	}
+	// Forms send line ends as CRLF; keys have LF.
+	value := sallyport.NewSecret([]byte(strings.ReplaceAll(r.PostFormValue("value"), "\r\n", "\n")))
+	if _, err := s.Secrets.SetSecret(r.Context(), p.ID, strings.TrimSpace(r.PostFormValue("environment")), strings.TrimSpace(r.PostFormValue("name")), value); err != nil {
+		return err
+	}
+	return see(w, r, "/projects/"+url.PathEscape(p.Name)+"/secrets", "secret-set")
+}
+
+func (s *server) deleteSecret(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.Projects.Project(r.Context(), r.PathValue("project"))
+	if err != nil {
+		return err
+	}
+	if err := s.Secrets.DeleteSecret(r.Context(), p.ID, r.PostFormValue("environment"), r.PathValue("name")); err != nil {
+		return err
+	}
+	return see(w, r, "/projects/"+url.PathEscape(p.Name)+"/secrets", "secret-deleted")
+}
