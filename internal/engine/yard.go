@@ -68,8 +68,9 @@ func (y yard) Lease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyport
 func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyport.Lease, error) {
 	var lease *sallyport.Lease
 	var from *frame
+	var kept []sallyport.SecretEntry
 	err := y.e.update(ctx, func(c *change) error {
-		lease, from = nil, nil
+		lease, from, kept = nil, nil, nil
 		labels := ask.Labels
 		if labels == nil {
 			labels = []string{}
@@ -78,7 +79,7 @@ func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyp
 		if err != nil || len(got) == 0 {
 			return err
 		}
-		lease, from, err = y.e.lease(c, got[0], ask)
+		lease, from, kept, err = y.e.lease(c, got[0], ask)
 		return err
 	})
 	if err != nil || lease == nil {
@@ -89,11 +90,16 @@ func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyp
 	}
 	// Lending reaches outside the store, so it stands after the transaction that
 	// recorded that it would.
-	secrets, err := y.e.lend(ctx, lease.Run, lease.Job)
+	var secrets map[string]string
+	if y.e.lend != nil {
+		secrets, err = y.e.lend(ctx, lease.Run, lease.Job)
+		secrets = maps.Clone(secrets)
+	} else {
+		secrets, err = y.e.values(ctx, kept)
+	}
 	if err != nil {
 		return nil, err
 	}
-	secrets = maps.Clone(secrets)
 	lease.Lent = exchange(secrets, planEgress(from.s.plan).Credentials, lease.Egress.Credentials)
 	if lease.Secrets, err = from.secrets(secrets); err != nil {
 		return nil, err
@@ -105,27 +111,27 @@ func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyp
 }
 
 // lease makes the lease of claimed work, or settles what forbids it. The frame is
-// that of the job.
-func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) (*sallyport.Lease, *frame, error) {
+// that of the job, the secrets those that are kept and lent to it.
+func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) (*sallyport.Lease, *frame, []sallyport.SecretEntry, error) {
 	job, err := c.Jobs().Get(sallyport.JobID(w.Subject))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if job.Status == sallyport.StatusInProgress { // its runner died
 		if err := e.lost(c, &job); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 	if job.Status != sallyport.StatusQueued {
-		return nil, nil, c.Work().Drop(sallyport.QueueRunner, w.Subject)
+		return nil, nil, nil, c.Work().Drop(sallyport.QueueRunner, w.Subject)
 	}
 	s, err := e.loadSettlement(c, job.Run)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	f, pj, err := s.home(job.ID)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	j := s.jobs[job.ID]
 	lease := &sallyport.Lease{
@@ -133,35 +139,44 @@ func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) 
 	}
 	if err := f.fill(lease, pj, j); err != nil {
 		if err := s.complete(j, sallyport.Failure, clip(err.Error(), 1000)); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		return nil, nil, e.settleFrom(s)
+		return nil, nil, nil, e.settleFrom(s)
 	}
 	if err := transit(&j.Status, sallyport.StatusInProgress); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	j.Attempt++
-	j.Runner, j.StartedAt, j.Lent = ask.Runner, c.now, e.lend != nil && f.lends()
+	lease.Egress = f.egress(j)
+	var kept []sallyport.SecretEntry
+	if e.lend == nil && e.sealer != nil {
+		if kept, err = c.keptFor(lease, s.run, *j); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	j.Runner, j.StartedAt, j.Lent = ask.Runner, c.now, f.lends() && (e.lend != nil || len(kept) > 0)
 	if err := c.Jobs().Save(*j); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if err := c.Jobs().Report(j.ID, nil, nil); err != nil { // what an attempt before said
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	lease.Egress = f.egress(j)
 	detail := map[string]any{"run": j.Run, "runner": ask.Runner, "attempt": j.Attempt}
 	if j.Lent {
 		lentDetail(detail, lease.Egress.Credentials)
+		if len(kept) > 0 {
+			detail["secrets"] = lentVersions(kept)
+		}
 	}
 	if err := c.record("job.leased", "job/"+string(j.ID), detail); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	c.Touch(topicRun(j.Run))
 	if err := e.settleFrom(s); err != nil { // the run is in progress now
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	lease.Run, lease.Job = s.run, *j
-	return lease, f, nil
+	return lease, f, kept, nil
 }
 
 // planOf is the plan as one job sees it: of itself alone, in the workflow that it belongs to.

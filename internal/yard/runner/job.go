@@ -294,6 +294,16 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 			return nil, sallyport.Errorf(sallyport.CodeInvalid, "the secret %s cannot be masked: %v", name, err)
 		}
 	}
+	for _, l := range j.lease.Lent { // the door has them; that the job finds one out is not expected
+		if err := j.mask.Add(l.Value); err != nil {
+			return nil, sallyport.Errorf(sallyport.CodeInvalid, "the secret %s cannot be masked: %v", l.Secret, err)
+		}
+	}
+	for _, c := range j.lease.Egress.Credentials {
+		if c.Expose && j.lease.Secrets[c.Secret] != "" {
+			j.log.say(0, sallyport.LogWarning, "The rule %s exposes the secret %s: this job holds its value.", c.Name, c.Secret)
+		}
+	}
 	if j.lease.Plan == nil || j.lease.Plan.Job(j.lease.Job.PlanKey()) == nil {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the lease holds no plan for job %q", j.lease.Job.Key)
 	}

@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+// keptFor returns which of the kept secrets the credential rules of a job lend it: the one of
+// its environment before the project's own. Which rules are a job's own, egress.Lendable has
+// decided; what comes from strangers gets nothing whatever it says.
+func (c *change) keptFor(l *sallyport.Lease, r sallyport.Run, j sallyport.Job) ([]sallyport.SecretEntry, error) {
+	if len(l.Egress.Credentials) == 0 || !r.Tier.Covers(sallyport.TierMember) {
+		return nil, nil
+	}
+	all, err := c.Secrets().List(r.Project)
+	if err != nil {
+		return nil, err
+	}
+	by := map[string]sallyport.SecretEntry{}
+	for _, e := range all {
+		mine := j.Environment != nil && e.Environment != "" && strings.EqualFold(e.Environment, j.Environment.Name)
+		if _, known := by[e.Name]; mine || e.Environment == "" && !known {
+			by[e.Name] = e
+		}
+	}
+	var out []sallyport.SecretEntry
+	seen := map[string]bool{}
+	for _, rule := range l.Egress.Credentials {
+		if e, ok := by[rule.Secret]; ok && !seen[e.Name] {
+			seen[e.Name] = true
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// values opens the secrets that a lease lends.
+func (e *Engine) values(ctx context.Context, kept []sallyport.SecretEntry) (map[string]string, error) {
+	out := map[string]string{}
+	for _, entry := range kept {
+		var now sallyport.SecretEntry
+		var sealed []byte
+		err := e.view(ctx, func(tx sallyport.Tx) (err error) {
+			now, sealed, err = tx.Secrets().Sealed(entry.Project, entry.Environment, entry.Name)
+			return err
+		})
+		if sallyport.ErrorCode(err) == sallyport.CodeNotFound {
+			continue // it was deleted since: the job is not lent it
+		}
+		if err != nil {
+			return nil, err
+		}
+		value, err := e.sealer.Open(ctx, sealed, secretAAD(now))
+		if err != nil {
+			return nil, fmt.Errorf("open secret %s: %w", entry.Name, err)
+		}
+		out[entry.Name] = string(value)
+	}
+	return out, nil
+}
+
+// lentVersions names values for the trail, so that it can be told who used one that leaked.
+func lentVersions(kept []sallyport.SecretEntry) []string {
+	var out []string
+	for _, e := range kept {
+		out = append(out, e.Name+"@"+string(e.Version))
+	}
+	return out
+}
