@@ -214,10 +214,17 @@ func (s *server) json(v any, args ...string) {
 // command runs a program to its end.
 func command(t testing.TB, env []string, name string, args ...string) result {
 	t.Helper()
+	return commandWith(t, "", env, name, args...)
+}
+
+// commandWith is command with something on stdin.
+func commandWith(t testing.TB, stdin string, env []string, name string, args ...string) result {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = env
+	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

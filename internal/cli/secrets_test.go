@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sallyport-ci/sallyport"
+)
+
+// TestASecretIsNowhere plants a canary as a secret, lends it to a job that prints and keeps all that it
+// has, and looks for the canary in everything that the installation wrote. A word of the
+// same job that is no secret is found by the same search.
+func TestASecretIsNowhere(t *testing.T) {
+	t.Parallel()
+	const canary, control = "cnry.7b1e0f2a9c4d/8e6f", "control.5a3c9e1d7b2f"
+	s := newServer(t)
+	r := s.project("keeper")
+	got := commandWith(t, canary+"\n", append(os.Environ(), "SALLYPORT_DATA="+s.data), "sallyport", "secrets", "set", "DEPLOY_TOKEN", "--project", "keeper")
+	if got.code != exitOK || strings.Contains(got.stdout+got.stderr, canary) {
+		t.Fatalf("secrets set: %+v", got)
+	}
+	if got := s.run("secrets", "set", "DEPLOY_TOKEN", canary, "--project", "keeper"); got.code != exitUsage {
+		t.Errorf("a value as an argument: %+v", got)
+	}
+	o := r.ran("Use it ("+control+")", files{
+		".sallyport/egress.yaml": "network: listed\ncredentials:\n  - {name: api, secret: DEPLOY_TOKEN, kind: bearer, host: api.example.com}\n",
+		".github/workflows/ci.yml": `on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    env: {T: '${{ secrets.DEPLOY_TOKEN }}'}
+    steps:
+      - run: |
+          echo "` + control + ` of ${#T} letters: $T" | tee out; env; cat /proc/*/environ || :
+          [ "${T#lent-}" != "$T" ]
+      - uses: actions/upload-artifact@v4
+        with: {name: out, path: out}
+`})
+	if o.run.Conclusion != sallyport.Success {
+		t.Fatal(o.explain() + "\n" + s.ok("logs", string(o.run.ID)))
+	}
+	text := s.ok("logs", string(o.run.ID)) + s.ok("secrets", "list", "keeper") + s.ok("secrets", "list", "keeper", "--json") +
+		s.ok("audit", "list", "--json") + s.ok("runs", string(o.run.ID), "--json")
+	if !strings.Contains(text, "DEPLOY_TOKEN") || !strings.Contains(text, control) {
+		t.Errorf("nothing to look through:\n%s", text)
+	}
+	s.stop()
+	text += s.log.tail(100_000)
+
+	forms := func(v string) (out []string) {
+		b := []byte(v)
+		for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			for skip := range 3 { // wherever it stands in what was encoded
+				f := e.EncodeToString(b[skip:])
+				out = append(out, f[:len(f)-2])
+			}
+		}
+		return append(out, v, hex.EncodeToString(b), strings.ToUpper(hex.EncodeToString(b)))
+	}
+	find := func(v string) (found []string) {
+		for _, form := range forms(v) {
+			if strings.Contains(text, form) {
+				found = append(found, "an output")
+			}
+		}
+		files := 0
+		err := filepath.WalkDir(s.data, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			files++
+			b, err := os.ReadFile(path)
+			for _, form := range forms(v) {
+				if strings.Contains(string(b), form) {
+					found = append(found, fmt.Sprintf("%s as %s", path, form))
+				}
+			}
+			return err
+		})
+		if err != nil || files < 20 {
+			t.Fatalf("looked through %d files, %v", files, err)
+		}
+		return found
+	}
+	if found := find(canary); len(found) > 0 {
+		t.Errorf("the secret is in %q", found)
+	}
+	if found := find(control); len(found) == 0 || found[0] != "an output" {
+		t.Errorf("the control is in %q", found)
+	}
+}
