@@ -13,14 +13,15 @@ import (
 
 // serving are the flags of an installation that is run here.
 type serving struct {
-	Data     string `help:"Data directory; made when missing." default:"data" env:"SALLYPORT_DATA" placeholder:"DIR"`
-	Listen   string `help:"Address to listen on." default:"127.0.0.1:7357" env:"SALLYPORT_LISTEN" placeholder:"HOST:PORT"`
-	BaseURL  string `help:"Address as people reach it, behind a proxy." env:"SALLYPORT_BASE_URL" placeholder:"URL"`
-	Instance string `help:"Host name in signatures; fixed by the first start." env:"SALLYPORT_INSTANCE" placeholder:"NAME"`
-	Store    string `help:"PostgreSQL to keep state in (postgres://…); default SQLite in the data directory." env:"SALLYPORT_STORE" placeholder:"DSN"`
-	TLSCert  string `help:"PEM certificate; needed beyond loopback." env:"SALLYPORT_TLS_CERT" placeholder:"FILE"`
-	TLSKey   string `help:"PEM key of the certificate." env:"SALLYPORT_TLS_KEY" placeholder:"FILE"`
-	Capacity int    `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
+	Data      string `help:"Data directory; made when missing." default:"data" env:"SALLYPORT_DATA" placeholder:"DIR"`
+	Listen    string `help:"Address to listen on." default:"127.0.0.1:7357" env:"SALLYPORT_LISTEN" placeholder:"HOST:PORT"`
+	BaseURL   string `help:"Address as people reach it, behind a proxy." env:"SALLYPORT_BASE_URL" placeholder:"URL"`
+	Instance  string `help:"Host name in signatures; fixed by the first start." env:"SALLYPORT_INSTANCE" placeholder:"NAME"`
+	Store     string `help:"PostgreSQL to keep state in (postgres://…); default SQLite in the data directory." env:"SALLYPORT_STORE" placeholder:"DSN"`
+	TLSCert   string `help:"PEM certificate; needed beyond loopback." env:"SALLYPORT_TLS_CERT" placeholder:"FILE"`
+	TLSKey    string `help:"PEM key of the certificate." env:"SALLYPORT_TLS_KEY" placeholder:"FILE"`
+	Capacity  int    `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
+	WarmRooms int    `help:"Rooms made before jobs ask for them; -1: half as many as CPUs, 0: none." default:"-1" env:"SALLYPORT_WARM_ROOMS"`
 	actionFlags
 	Registry []string `help:"Registry that images of job and service containers may come from (repeatable); * is any." env:"SALLYPORT_REGISTRIES" placeholder:"HOST"`
 }
@@ -28,7 +29,7 @@ type serving struct {
 func (s serving) config(log *slog.Logger) daemon.Config {
 	return daemon.Config{
 		Data: s.Data, Listen: s.Listen, BaseURL: s.BaseURL, Instance: s.Instance, Store: s.Store, TLSCert: s.TLSCert, TLSKey: s.TLSKey,
-		Capacity: s.Capacity, Actions: s.actionFlags.config(), Registries: s.Registry, Log: log,
+		Capacity: s.Capacity, WarmRooms: s.WarmRooms, Actions: s.actionFlags.config(), Registries: s.Registry, Log: log,
 	}
 }
 
@@ -107,15 +108,16 @@ func (c doctorCmd) Run(e *env) error {
 // The processes of the yard, started by others of ours.
 
 type runnerCmd struct {
-	Socket   string `required:"" help:"Socket of the control plane."`
-	Work     string `required:"" help:"Working directory."`
-	ID       string `required:"" help:"Id of the runner."`
-	Capacity int    `help:"Jobs at the same time."`
+	Socket    string `required:"" help:"Socket of the control plane."`
+	Work      string `required:"" help:"Working directory."`
+	ID        string `required:"" help:"Id of the runner."`
+	Capacity  int    `help:"Jobs at the same time."`
+	WarmRooms int    `help:"Rooms made ahead." default:"-1"`
 }
 
 func (c runnerCmd) Run(e *env) error {
 	return daemon.Runner(e.ctx, daemon.RunnerConfig{
-		Socket: c.Socket, WorkDir: c.Work, ID: c.ID, Capacity: c.Capacity, Parent: os.Stdin, Log: newLogger(e, "text", false),
+		Socket: c.Socket, WorkDir: c.Work, ID: c.ID, Capacity: c.Capacity, WarmRooms: c.WarmRooms, Parent: os.Stdin, Log: newLogger(e, "text", false),
 	})
 }
 

@@ -42,6 +42,8 @@ type Config struct {
 	TLSKey   string
 	NoRunner bool // run no runner of our own
 	Capacity int  // jobs of our own runner at the same time; 0 = number of CPUs
+	// WarmRooms is how many rooms our own runner makes before jobs ask for them; negative = by the number of CPUs.
+	WarmRooms int
 	// Registries are those that images of containers may come from; none by default.
 	Registries []string
 	Actions    ActionsConfig

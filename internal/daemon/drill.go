@@ -8,6 +8,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/yard/escape"
+	"github.com/sallyport-ci/sallyport/internal/yard/sandbox"
 )
 
 // Drill is what came of an attack on rooms of this host.
@@ -23,7 +24,7 @@ func DrillSandbox(ctx context.Context, log *slog.Logger) (Drill, error) {
 		return Drill{}, err
 	}
 	defer os.RemoveAll(dir)
-	box, err := newSandbox(filepath.Join(dir, "rooms"), log)
+	box, err := newSandbox(filepath.Join(dir, "rooms"), sandbox.Warm{}, log)
 	if err != nil {
 		return Drill{}, err
 	}

@@ -82,7 +82,7 @@ func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s
 	var boxErr error
 	boxReady := make(chan struct{})
 	parts.Go(func() {
-		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), c.Log)
+		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), sandbox.Warm{Rooms: 1, Once: true, Like: runner.RoomLike(sallyport.Limits{})}, c.Log)
 		close(boxReady)
 		if boxErr == nil {
 			box.Warm(work)

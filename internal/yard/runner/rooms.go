@@ -41,10 +41,19 @@ func (j *job) inContainer() (bool, error) {
 	return v.String() != "", err
 }
 
+// jobHostname is the host name of the rooms of jobs.
+const jobHostname = "runner"
+
+// RoomLike is what the rooms of most jobs have in common, for a sandbox that makes rooms
+// before they are asked for. Limits are those of Config.
+func RoomLike(limits sallyport.Limits) sallyport.RoomSpec {
+	return sallyport.RoomSpec{Hostname: jobHostname, Limits: limits, Started: func(sallyport.ProgramStart) {}}
+}
+
 // prepareRooms makes the rooms of the job: those of its services, and its own.
 func (j *job) prepareRooms(ctx context.Context, f *frame) error {
 	spec := sallyport.RoomSpec{
-		ID: fmt.Sprintf("job-%s-%d", j.lease.Job.ID, j.lease.Job.Attempt), Hostname: "runner",
+		ID: fmt.Sprintf("job-%s-%d", j.lease.Job.ID, j.lease.Job.Attempt), Hostname: jobHostname,
 		Binds: j.layout.binds(), Limits: j.runner.cfg.Limits, Started: j.trace.Started,
 	}
 	if j.layout.container {

@@ -2,8 +2,11 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,14 +35,45 @@ func cpu(b *testing.B) func() {
 	}
 }
 
-// BenchmarkRoom is a room's whole life around one process.
+// BenchmarkRoom is a room's whole life around one process: made when it is asked for,
+// or waiting by then. Beside it stand a bare process, and on PATH bwrap and the runtime alone with a
+// root of the host's /usr: without a disk, limits, ids of its own or a filter of system calls.
 func BenchmarkRoom(b *testing.B) {
-	s := open(b, Config{})
+	for _, kind := range []string{"cold", "waiting"} {
+		b.Run(kind, func(b *testing.B) {
+			s := open(b, Config{})
+			s.Warm(b.Context()) // scans the host and makes the disk's template
+			if kind == "waiting" && s.rootless {
+				b.Skip("without root no room waits")
+			}
+			benchRoom(b, s, kind == "waiting")
+		})
+	}
+	b.Run("bare", func(b *testing.B) { benchCommand(b, "/bin/true") })
+	b.Run("bwrap", func(b *testing.B) {
+		benchCommand(b, "bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "/bin/true")
+	})
+	b.Run("runc", func(b *testing.B) {
+		benchCommand(b, runtimePath(b), "--root", b.TempDir(), "run", "--bundle", plainBundle(b), fmt.Sprintf("bench-%d", os.Getpid()))
+	})
+}
+
+func benchRoom(b *testing.B, s *Sandbox, wait bool) {
 	ctx := context.Background()
 	var prepare, run, destroy time.Duration
-	once := func(i int) {
+	var all []float64
+	report := cpu(b)
+	for i := range b.N {
+		if wait {
+			b.StopTimer()
+			like, _ := s.shapeOf(sallyport.RoomSpec{}, s.limits)
+			if err := s.pool.add(ctx, like); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
 		start := time.Now()
-		r, err := s.Prepare(ctx, sallyport.RoomSpec{ID: fmt.Sprintf("bench-%d", i)})
+		r, err := s.Prepare(ctx, sallyport.RoomSpec{ID: fmt.Sprintf("bench-%d", i), Binds: []sallyport.Bind{{Source: b.TempDir(), Target: "/home/runner/work"}}})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -51,18 +85,64 @@ func BenchmarkRoom(b *testing.B) {
 		if err := r.Destroy(ctx); err != nil {
 			b.Fatal(err)
 		}
+		all = append(all, float64(prepared.Sub(start).Microseconds())/1000)
 		prepare, run, destroy = prepare+prepared.Sub(start), run+ran.Sub(prepared), destroy+time.Since(ran)
 	}
-	once(0) // the first one scans the host and makes the disk's template
-	prepare, run, destroy = 0, 0, 0
-	report := cpu(b)
-	for i := range b.N {
-		once(i + 1)
-	}
 	report()
-	for name, d := range map[string]time.Duration{"prepare-ms": prepare, "exec-ms": run, "destroy-ms": destroy} {
+	slices.Sort(all)
+	b.ReportMetric(all[0], "prepare-least-ms")
+	b.ReportMetric(all[len(all)/2], "prepare-p50-ms")
+	for name, d := range map[string]time.Duration{"exec-ms": run, "destroy-ms": destroy} {
 		b.ReportMetric(float64(d.Microseconds())/1000/float64(b.N), name)
 	}
+}
+
+// benchCommand runs a command to its end.
+func benchCommand(b *testing.B, name string, args ...string) {
+	if _, err := exec.LookPath(name); err != nil {
+		b.Skipf("%s is not on PATH", name)
+	}
+	report := cpu(b)
+	for range b.N {
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			b.Fatalf("%s: %v\n%s", name, err, out)
+		}
+	}
+	report()
+}
+
+// plainBundle is the least that runc runs /bin/true of the host in.
+func plainBundle(b *testing.B) string {
+	dir := b.TempDir()
+	type object = map[string]any
+	mounts := []object{{"destination": "/proc", "type": "proc", "source": "proc"}, {"destination": "/dev", "type": "tmpfs", "source": "dev"}}
+	views, links := presentViews()
+	for _, v := range views {
+		mounts = append(mounts, object{"destination": v.Path, "type": "bind", "source": v.Path, "options": []string{"bind", "ro"}})
+	}
+	if err := os.Mkdir(dir+"/root", 0o755); err != nil {
+		b.Fatal(err)
+	}
+	for path, to := range links {
+		if err := os.Symlink(to, dir+"/root"+path); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var spaces []object
+	for _, kind := range []string{"pid", "mount", "ipc", "uts", "network", "cgroup"} {
+		spaces = append(spaces, object{"type": kind})
+	}
+	config, err := json.Marshal(object{
+		"ociVersion": "1.2.0", "root": object{"path": "root"}, "mounts": mounts, "linux": object{"namespaces": spaces},
+		"process": object{"args": []string{"/bin/true"}, "cwd": "/", "env": []string{"PATH=/bin"}},
+	})
+	if err == nil {
+		err = os.WriteFile(dir+"/config.json", config, 0o600)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return dir
 }
 
 // BenchmarkExec compares a step in a room with a bare process of the host.

@@ -67,13 +67,8 @@ func (l *layout) build() error {
 	if err := raiseLoopback(); err != nil {
 		return err
 	}
-	if l.Uplink != nil {
-		link, err := l.Uplink.raise()
-		if err != nil {
-			return sallyport.Errorf(sallyport.CodeUnavailable, "the room can have no network on this host: %v", err).
-				WithHint("load the kernel module tun or veth")
-		}
-		l.link = link
+	if err := l.raiseUplink(); err != nil {
+		return err
 	}
 	lower, err := l.cloneViews()
 	if err != nil {
@@ -89,8 +84,28 @@ func (l *layout) build() error {
 	if err := l.layRoot(); err != nil {
 		return fmt.Errorf("lay the room's root: %w", err)
 	}
+	if err := l.attachBinds(stageRoom, binds); err != nil {
+		return err
+	}
+	return os.WriteFile(stageBundle+"/config.json", l.Config, 0o600)
+}
+
+// raiseUplink makes the uplink, if there is to be one, in the calling thread's network namespace.
+func (l *layout) raiseUplink() (err error) {
+	if l.Uplink == nil {
+		return nil
+	}
+	if l.link, err = l.Uplink.raise(); err != nil {
+		return sallyport.Errorf(sallyport.CodeUnavailable, "the room can have no network on this host: %v", err).
+			WithHint("load the kernel module tun or veth")
+	}
+	return nil
+}
+
+// attachBinds attaches the trees of the binds in the room whose root is given.
+func (l *layout) attachBinds(root string, trees []*tree) error {
 	for i, b := range l.Binds {
-		target, err := openTarget(stageRoom, b.Target, b.Dir, owned{l.UID})
+		target, err := openTarget(root, b.Target, b.Dir, owned{l.UID})
 		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
 			return sallyport.Errorf(sallyport.CodeInvalid, "the bind target %s leads through a symlink or a file", b.Target)
 		}
@@ -100,12 +115,13 @@ func (l *layout) build() error {
 		if err != nil {
 			return err
 		}
-		if err := binds[i].attachFD(target); err != nil {
+		err = trees[i].attachFD(target)
+		target.Close()
+		if err != nil {
 			return err
 		}
-		target.Close()
 	}
-	return os.WriteFile(stageBundle+"/config.json", l.Config, 0o600)
+	return nil
 }
 
 const viewAttrs = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
@@ -140,9 +156,8 @@ func (l *layout) cloneViews() ([]*tree, error) {
 	return trees, nil
 }
 
-// cloneBinds takes the binds and, last, our own executable.
+// cloneBinds takes the binds.
 func (l *layout) cloneBinds() ([]*tree, error) {
-	l.Binds = append(l.Binds, bind{Source: l.InitExe, Target: roomInitExe, ReadOnly: true})
 	trees := make([]*tree, len(l.Binds))
 	for i, b := range l.Binds {
 		t, err := b.tree()

@@ -35,6 +35,16 @@ type Room struct {
 	init    int // pidfd of the room's init, 0 when there is none yet
 	groups  roomGroups
 
+	// Of a room that waits, or has waited.
+	shape   shape
+	sight   sight
+	since   time.Time
+	enforce controllers
+
+	told []*os.File      // what init handed out with its hello; until somebody took it
+	link *sallyport.Link // of the uplink; until somebody took it
+	used bool            // Prepare returned it
+
 	forwards []*forwarder
 	starts   *starts // nil when nobody is told
 
@@ -57,6 +67,8 @@ const (
 // so that Sweep finds them should we die.
 func (r *Room) claim(c cgroups) error {
 	home := filepath.Join(r.s.roomsDir(), r.id)
+	r.s.claims.Lock()
+	defer r.s.claims.Unlock()
 	if err := os.Mkdir(home, 0o700); err != nil {
 		if errors.Is(err, os.ErrExist) {
 			return sallyport.Errorf(sallyport.CodeConflict, "there is a room %s already", r.id)
@@ -86,7 +98,13 @@ func (r *Room) claim(c cgroups) error {
 // sweepRoom removes what a dead process left of a room.
 func (s *Sandbox) sweepRoom(ctx context.Context, id string) error {
 	home := filepath.Join(s.roomsDir(), id)
+	s.claims.Lock()
 	lock, err := os.OpenFile(filepath.Join(home, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	var lives error
+	if err == nil {
+		lives = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	s.claims.Unlock()
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil // gone meanwhile
@@ -94,8 +112,8 @@ func (s *Sandbox) sweepRoom(ctx context.Context, id string) error {
 		return fmt.Errorf("sweep room %s: %w", id, err)
 	}
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil // it lives
+	if lives != nil {
+		return nil
 	}
 	b, err := os.ReadFile(filepath.Join(home, groupsFile))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -104,7 +122,7 @@ func (s *Sandbox) sweepRoom(ctx context.Context, id string) error {
 	var g roomGroups
 	for line := range bytes.Lines(b) {
 		dir := string(bytes.TrimSpace(line))
-		if filepath.IsAbs(dir) && filepath.Base(dir) == s.prefix+id {
+		if filepath.IsAbs(dir) && strings.HasPrefix(filepath.Base(dir), s.prefix) { // a room that waited had another id then
 			g.dirs = append(g.dirs, dir)
 		}
 	}
@@ -196,6 +214,10 @@ func (r *Room) end(ctx context.Context) error {
 	if r.starts != nil {
 		r.starts.close()
 	}
+	closeAll(r.told)
+	if r.link != nil {
+		r.link.File.Close()
+	}
 	if r.keeper != nil {
 		select {
 		case <-r.keeper.gone:
@@ -229,6 +251,9 @@ func (r *Room) end(ctx context.Context) error {
 	}
 	if r.lock != nil {
 		r.lock.Close()
+	}
+	if r.used {
+		r.s.pool.ended()
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("destroy room %s: %w", r.id, err)

@@ -34,6 +34,8 @@ type Config struct {
 	InitExe string
 	// Limits replace the defaults of sallyport.Limits where they are not zero.
 	Limits sallyport.Limits
+	// Warm are the rooms that wait for a caller.
+	Warm Warm
 	// Log gets what operators should know; nil is silence.
 	Log *slog.Logger
 }
@@ -52,6 +54,10 @@ type Sandbox struct {
 	mu      sync.Mutex
 	volumes map[string]string // devices of open volumes by their Dir
 
+	claims sync.Mutex // held between making a room's directory and locking it, so that Sweep finds none in between
+
+	warm   Warm
+	pool   *pool
 	hidden *hidden
 	disks  *templates
 	ranges *ranges  // as root
@@ -93,7 +99,9 @@ func New(c Config) (*Sandbox, error) {
 		volumes:  map[string]string{},
 		hidden:   &hidden{now: time.Now},
 		ranges:   &ranges{},
+		warm:     c.Warm,
 	}
+	s.pool = &pool{s: s, now: time.Now, wake: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -165,7 +173,8 @@ func (s *Sandbox) Check(context.Context) (sallyport.Isolation, error) {
 
 // Warm does ahead of time what the first room would wait for: it scans the host
 // and makes the template of the disk. Failures are left to the first room, which
-// meets them again.
+// meets them again. Then it keeps the rooms of Config.Warm waiting, if there are any, and
+// returns when ctx has ended and they are gone.
 func (s *Sandbox) Warm(ctx context.Context) {
 	if s.rootless {
 		return
@@ -176,6 +185,9 @@ func (s *Sandbox) Warm(ctx context.Context) {
 		parts.Go(func() { _, _ = s.disks.template(ctx, disk{Bytes: s.limits.DiskBytes, Inodes: s.limits.Files}) })
 	}
 	parts.Wait()
+	if s.warm.Rooms > 0 {
+		s.pool.keep(ctx, s.warm)
+	}
 }
 
 // hostAllows finds out whether this host lets us isolate at all.
@@ -333,13 +345,27 @@ func (s *Sandbox) Prepare(ctx context.Context, spec sallyport.RoomSpec) (sallypo
 		return nil, err
 	}
 	ctl, gaps := groups.enforceable()
-	r := &Room{
-		s: s, id: spec.ID, group: s.prefix + spec.ID,
-		limits: withDefaults(spec.Limits, s.limits),
-		gone:   make(chan struct{}),
+	limits := withDefaults(spec.Limits, s.limits)
+	if limits.MemoryBytes < minMemory {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "a room of %d bytes of memory is too small: the least is %d", limits.MemoryBytes, minMemory)
 	}
-	if r.limits.MemoryBytes < minMemory {
-		return nil, sallyport.Errorf(sallyport.CodeInvalid, "a room of %d bytes of memory is too small: the least is %d", r.limits.MemoryBytes, minMemory)
+	s.pool.enter()
+	r, err := s.room(ctx, spec, limits, binds, groups, ctl, gaps)
+	s.pool.leave(err == nil)
+	return r, err
+}
+
+// room takes a waiting room, or makes one, and furnishes it.
+func (s *Sandbox) room(ctx context.Context, spec sallyport.RoomSpec, limits sallyport.Limits, binds []bind, groups cgroups, ctl controllers, gaps []sallyport.Gap) (_ *Room, err error) {
+	var r *Room
+	if want, ok := s.shapeOf(spec, limits); ok {
+		if r, err = s.pool.take(ctx, want, ctl, spec.ID); err != nil {
+			return nil, err
+		}
+	}
+	waited := r != nil
+	if !waited {
+		r = s.newRoom(spec.ID, limits)
 	}
 	for i := range binds {
 		b := &binds[i]
@@ -352,17 +378,31 @@ func (s *Sandbox) Prepare(ctx context.Context, spec sallyport.RoomSpec) (sallypo
 	if spec.Uplink != nil {
 		r.isolation.Network = "door"
 	}
-	if err := r.claim(groups); err != nil {
-		return nil, err
+	if waited {
+		r.link, err = s.moveIn(r, spec, binds)
+	} else {
+		if err = r.claim(groups); err != nil {
+			return nil, err
+		}
+		err = s.build(ctx, r, spec, binds, groups, ctl)
 	}
-	if err := s.furnish(ctx, r, spec, binds, groups, ctl); err != nil {
+	if err == nil {
+		err = s.furnish(r, spec)
+	}
+	if err != nil {
 		// The room is unusable; what it used must go even if ctx has ended.
 		if derr := r.Destroy(context.WithoutCancel(ctx)); derr != nil {
 			s.log.WarnContext(ctx, "left over from a room that was not made", "room", spec.ID, "error", derr)
 		}
 		return nil, err
 	}
+	r.used = true
 	return r, nil
+}
+
+// newRoom returns a room that is nothing yet.
+func (s *Sandbox) newRoom(id string, limits sallyport.Limits) *Room {
+	return &Room{s: s, id: id, group: s.prefix + id, limits: limits, gone: make(chan struct{})}
 }
 
 // minMemory is what the runtime and init need to start in.
@@ -372,8 +412,8 @@ const minMemory = 32 << 20
 // machine, so a minute is a machine on which nothing starts.
 const startTimeout = time.Minute
 
-// furnish builds the room and waits for its init.
-func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) error {
+// build makes the room's namespaces and mounts, and waits for its init.
+func (s *Sandbox) build(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) error {
 	l, err := s.layout(ctx, r, spec, binds, groups, ctl)
 	if err != nil {
 		return err
@@ -385,11 +425,7 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 	r.control = control
 	r.keeper, err = s.launch(l, spec.ID, theirs)
 	theirs.Close()
-	defer func() {
-		if l.link != nil {
-			l.link.File.Close() // nobody took it
-		}
-	}()
+	r.link = l.link
 	if err != nil {
 		return err
 	}
@@ -399,8 +435,7 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 		return err
 	}
 	var hello [1]byte
-	_, files, err := readWithFiles(control, hello[:])
-	defer closeAll(files)
+	_, r.told, err = readWithFiles(control, hello[:])
 	if err != nil || hello[0] != helloByte {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -418,21 +453,29 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 	if err := r.findInit(groups); err != nil {
 		return err
 	}
-	if err := r.tellOfStarts(spec, files); err != nil {
-		return err
-	}
 	if err := r.groups.verify(ctl, r.limits); err != nil {
 		return (&sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the host did not take the room's limits", Err: err}).
 			WithHint("the runner's log has the reason")
 	}
+	return nil
+}
+
+// furnish connects the room, whose init waits, with whom the caller named.
+func (s *Sandbox) furnish(r *Room, spec sallyport.RoomSpec) error {
+	err := r.tellOfStarts(spec, r.told)
+	closeAll(r.told)
+	r.told = nil
+	if err != nil {
+		return err
+	}
 	if spec.Uplink != nil {
-		if l.link == nil {
+		if r.link == nil {
 			return errors.New("the keeper handed out no network")
 		}
-		if err := spec.Uplink.Attach(*l.link); err != nil {
+		if err := spec.Uplink.Attach(*r.link); err != nil {
 			return err
 		}
-		l.link = nil
+		r.link = nil
 	}
 	if spec.Dial != "" {
 		if err := r.serveDial(spec.Dial, spec.DialPort); err != nil {
@@ -452,17 +495,23 @@ func (s *Sandbox) furnish(ctx context.Context, r *Room, spec sallyport.RoomSpec,
 	return nil
 }
 
+// roomHostname is the host name of a room.
+func roomHostname(spec sallyport.RoomSpec) string {
+	if spec.Hostname == "" {
+		return "room"
+	}
+	return spec.Hostname
+}
+
 // layout gathers what the keeper needs to know.
 func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) (*layout, error) {
 	l := &layout{
 		Stage: r.dir(), Rootless: s.rootless, Binds: binds, InitExe: s.initExe,
-		Hostname: spec.Hostname, Hosts: spec.Hosts, viewMap: -1, bindMap: -1,
+		Hostname: roomHostname(spec), Hosts: spec.Hosts, viewMap: -1, bindMap: -1,
 	}
+	l.Binds = append(l.Binds, bind{Source: l.InitExe, Target: roomInitExe, ReadOnly: true})
 	if spec.Uplink != nil {
 		l.Uplink = &uplink{Addr: spec.Uplink.Addr, Resolver: spec.Uplink.Resolver}
-	}
-	if l.Hostname == "" {
-		l.Hostname = "room"
 	}
 	if l.Image = spec.Image; l.Image != "" {
 		l.Links = spec.Links

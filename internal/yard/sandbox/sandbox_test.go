@@ -127,7 +127,8 @@ func TestCancelLongAfterStart(t *testing.T) {
 	}
 }
 
-// holdMark makes the test binary a runner that holds a room until it is killed.
+// holdMark makes the test binary a runner that holds a room until it is killed, and
+// another that waits, where rooms can.
 const holdMark = "sandbox-test:hold"
 
 func hold(stateDir, runtime string) error {
@@ -135,9 +136,22 @@ func hold(stateDir, runtime string) error {
 	if err != nil {
 		return err
 	}
-	r, err := s.Prepare(context.Background(), sallyport.RoomSpec{ID: "held"})
+	var spec sallyport.RoomSpec
+	like, waits := s.shapeOf(spec, s.limits)
+	if waits {
+		if err := s.pool.add(context.Background(), like); err != nil {
+			return err
+		}
+	}
+	spec.ID = "held"
+	r, err := s.Prepare(context.Background(), spec)
 	if err != nil {
 		return err
+	}
+	if waits {
+		if err := s.pool.add(context.Background(), like); err != nil {
+			return err
+		}
 	}
 	fmt.Println(r.(*Room).keeper.process.Pid)
 	_, err = r.Exec(context.Background(), sallyport.ExecSpec{Argv: []string{"/bin/sleep", "1000"}})
