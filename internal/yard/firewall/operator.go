@@ -2,19 +2,13 @@ package firewall
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/sallyport-ci/sallyport"
 )
-
-// maxHandover bounds what Receive reads.
-const maxHandover = 1 << 20
 
 // operatorFile is an operator's file of registries. What it names of a kind takes the place of what was
 // discovered of that kind; credentials stay those of the host's clients.
@@ -120,66 +114,6 @@ func (d *discovery) drop(kind Kind) {
 		}
 	}
 	d.out.List = keep
-}
-
-// handover is Upstreams as one process hands them to another, with the credentials in clear.
-type handover struct {
-	Upstreams
-	List []handedOver
-}
-
-type handedOver struct {
-	Kind               Kind
-	Base               string
-	Authorization      string
-	Scopes, Files      []string
-	Suites, Components []string
-}
-
-// HandOver writes u as one line for Receive, credentials and all: it is for a pipe.
-func (u Upstreams) HandOver() ([]byte, error) {
-	h := handover{Upstreams: u}
-	h.Upstreams.List = nil
-	for _, one := range u.List {
-		h.List = append(h.List, handedOver{one.Kind, one.Base.String(), string(one.Authorization.Reveal()), one.Scopes, one.Files, one.Suites, one.Components})
-	}
-	raw, err := json.Marshal(h)
-	return append(raw, '\n'), err
-}
-
-// Receive reads what HandOver wrote, and no byte more.
-func Receive(from io.Reader) (Upstreams, error) {
-	var line []byte
-	var one [1]byte
-	for {
-		if _, err := io.ReadFull(from, one[:]); err != nil {
-			return Upstreams{}, fmt.Errorf("receive the registries: %w", err)
-		}
-		if one[0] == '\n' {
-			break
-		}
-		if line = append(line, one[0]); len(line) > maxHandover {
-			return Upstreams{}, errors.New("receive the registries: there are too many")
-		}
-	}
-	var h handover
-	if err := json.Unmarshal(line, &h); err != nil {
-		return Upstreams{}, fmt.Errorf("receive the registries: %w", err)
-	}
-	out := h.Upstreams
-	out.List = nil
-	for _, o := range h.List {
-		u, err := NewUpstream(o.Kind, o.Base)
-		if err != nil {
-			return Upstreams{}, fmt.Errorf("receive the registries: %w", err)
-		}
-		u.Scopes, u.Files, u.Suites, u.Components = o.Scopes, o.Files, o.Suites, o.Components
-		if o.Authorization != "" {
-			u.Authorization = sallyport.NewSecret([]byte(o.Authorization))
-		}
-		out.List = append(out.List, u)
-	}
-	return out, nil
 }
 
 // Hosts are those of the registries, by whose names the host reaches them.
