@@ -113,6 +113,7 @@ type Engine struct {
 	actions   ActionsConfig
 	egress    sallyport.EgressLevel
 	ownEgress bool
+	locks     locks
 
 	queue *waiters  // runners that wait for work
 	seen  *presence // runners that asked lately

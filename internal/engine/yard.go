@@ -85,6 +85,9 @@ func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyp
 	if err != nil || lease == nil {
 		return nil, err
 	}
+	if lease.Egress.Level == sallyport.EgressRegistries && lease.Egress.Commit != "" { // git is asked outside of the transaction
+		lease.Egress.Packages.Locked = y.e.locked(ctx, lease.Run.Project, lease.Egress.Commit)
+	}
 	if !lease.Job.Lent {
 		return lease, nil
 	}
