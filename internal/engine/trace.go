@@ -105,6 +105,14 @@ func (e *Engine) attestTrace(ctx context.Context, in collected) ([]sallyport.Sta
 	if err != nil {
 		return nil, err
 	}
+	var seen sallyport.DoorRecord
+	if err := e.view(ctx, func(tx sallyport.Tx) error {
+		entries, err := tx.Doors().ByRun(in.run.ID)
+		seen = doorOf(entries, in.job)
+		return err
+	}); err != nil {
+		return nil, err
+	}
 	matches := false
 	if t.Source != nil {
 		commit, err := e.repos.Commit(ctx, in.project.ID, t.Source.Commit)
@@ -123,7 +131,7 @@ func (e *Engine) attestTrace(ctx context.Context, in collected) ([]sallyport.Sta
 		}
 	}
 	statement, err := attest.RuntimeTrace(subjects, attest.TraceInput{
-		Instance: e.instance, Invocation: e.instance.Job(in.run.ID, in.job.ID), Trace: t, Record: in.job.Trace, Matches: matches,
+		Instance: e.instance, Invocation: e.instance.Job(in.run.ID, in.job.ID), Trace: t, Record: in.job.Trace, Matches: matches, Flows: seen.Flows,
 		Started: in.job.StartedAt, Finished: e.now(),
 	})
 	if err != nil {

@@ -26,6 +26,7 @@ func (s *site) hand(tree string, changes ...sallyport.SourceChange) (sallyport.P
 	if tree == "" {
 		tree = commit.Tree
 	}
+	check(s.t, s.y.Record(s.runner, l.Ref, 1, sallyport.DoorRecord{Flows: []sallyport.Flow{{Protocol: "tls", Host: "example.com", Port: 443, Decision: sallyport.EgressDenied, Reason: "host-not-allowed", Count: 2}}}))
 	trace := &sallyport.Trace{
 		Starts: 3, Methods: []string{"seccomp"}, Changes: changes,
 		Programs: []sallyport.Program{{Path: "/usr/bin/make", Digest: sallyport.DigestOf(nil), Starts: 3, Steps: []int{1}}, {Path: strings.Repeat("x", 1<<20), Digest: "none"}},
@@ -93,10 +94,15 @@ func TestTrace(t *testing.T) {
 				Process []struct {
 					Binary string `json:"processBinary"`
 				} `json:"process"`
+				Network []struct {
+					Hostname string `json:"hostname"`
+					Decision string `json:"decision"`
+				} `json:"network"`
 			} `json:"monitorLog"`
 		}
 		check(t, json.Unmarshal(c.Predicate, &p))
-		if !p.Source.Matches || !strings.HasSuffix(p.Process.Event, string(job)) || p.Log.Process[0].Binary != "/usr/bin/make" {
+		if !p.Source.Matches || !strings.HasSuffix(p.Process.Event, string(job)) || p.Log.Process[0].Binary != "/usr/bin/make" ||
+			len(p.Log.Network) != 1 || p.Log.Network[0].Hostname != "example.com" || p.Log.Network[0].Decision != "denied" {
 			t.Errorf("signed: %s", c.Predicate)
 		}
 	}
