@@ -8,7 +8,7 @@ export CGO_ENABLED ?= 0
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := build
-.PHONY: help build runtime setup setup-run demo test race check lint fuzz bench shots cosign toolkits clean
+.PHONY: help build runtime strong setup setup-run demo test race check lint fuzz bench shots cosign toolkits clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ $(BIN)/sallyport: $(shell find . -name '*.go' -not -path './bin/*') $(shell find
 runtime: ## Build the pinned OCI runtime (runc) into bin/
 	@scripts/runtime.sh
 
+strong: ## Build the pinned gVisor (runsc) into bin/, for the level strong
+	@scripts/strong.sh
+
 setup: ## Install what a fresh Debian or Ubuntu machine lacks
 	@scripts/setup.sh
 
@@ -33,10 +36,10 @@ demo: setup-run build ## Show the main job from push to proof (ONCE=1: exit at t
 	@data=$${DATA:-$$(mktemp -d "$${TMPDIR:-/tmp}/sallyport-demo.XXXXXX")}; \
 	$(BIN)/sallyport demo --data "$$data" $(if $(ONCE),--once)
 
-test: setup build cosign toolkits ## Pass all tests, set-up included
+test: setup build strong cosign toolkits ## Pass all tests, set-up included
 	SALLYPORT_TEST_COSIGN=$(CURDIR)/$(BIN)/cosign $(GO) test -timeout 25m $(PKGS)
 
-race: setup build cosign toolkits ## Pass all tests with the race detector
+race: setup build strong cosign toolkits ## Pass all tests with the race detector
 	CGO_ENABLED=1 SALLYPORT_TEST_COSIGN=$(CURDIR)/$(BIN)/cosign $(GO) test -race -timeout 50m $(PKGS)
 
 cosign: ## Build the pinned cosign that the conformance tests use into bin/

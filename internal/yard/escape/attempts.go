@@ -32,7 +32,7 @@ var (
 	noEnt       = []string{"ENOENT"}
 	closed      = []string{"EACCES", "EPERM"}
 	readOnly    = []string{"EROFS", "EACCES", "EPERM"}
-	noSys       = []string{"ENOSYS", "EPERM", "EINVAL", "ENOENT"} // of a sentry that does not know the call
+	noSys       = []string{"ENOSYS", "EPERM", "EINVAL", "ENOENT", "ENOTSUP"} // of a sentry that does not know the call
 )
 
 // tries makes an attempt of a call that may fail.

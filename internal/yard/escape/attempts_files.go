@@ -57,7 +57,7 @@ func fileAttempts() []attempt {
 			// vfs_cap_data of revision 2: all capabilities, effective.
 			v := append([]byte{1, 0, 0, 2}, []byte(strings.Repeat("\xff", 16))...)
 			return unix.Setxattr(path, "security.capability", v, 0)
-		}), perm, []string{"EOPNOTSUPP", "EINVAL"}},
+		}), perm, []string{"ENOTSUP", "EINVAL"}},
 		{group, "a setuid program", func(*told) string { return setuid() }, []string{"1000", "EINVAL", "EPERM"}, nil},
 		{group, "files left open by the runtime", func(*told) string { return leaked() }, []string{"none"}, nil},
 		{group, "uevent_helper", writes("/sys/kernel/uevent_helper"), noEnt, nil},
@@ -66,8 +66,8 @@ func fileAttempts() []attempt {
 		{group, "release_agent", writes("/sys/fs/cgroup/memory/release_agent"), noEnt, nil},
 		{group, "/proc/sys/kernel/core_pattern", writes("/proc/sys/kernel/core_pattern"), append(readOnly, noEnt...), nil},
 		{group, "/proc/sys/kernel/modprobe", writes("/proc/sys/kernel/modprobe"), append(readOnly, noEnt...), nil},
-		{group, "/proc/sys/kernel/hostname", writes("/proc/sys/kernel/hostname"), readOnly, nil},
-		{group, "/proc/sysrq-trigger", writes("/proc/sysrq-trigger"), append([]string{"masked", "ENOENT"}, readOnly...), nil},
+		{group, "/proc/sys/kernel/hostname", writes("/proc/sys/kernel/hostname"), readOnly, []string{done}},
+		{group, "/proc/sysrq-trigger", writes("/proc/sysrq-trigger"), append([]string{"masked", "ENOENT"}, readOnly...), []string{done}},
 		{group, "/proc/kcore", reads("/proc/kcore"), []string{"empty", "ENOENT", "EACCES", "EPERM"}, nil},
 		{group, "/proc/kallsyms", reads("/proc/kallsyms"), []string{"empty", "ENOENT"}, nil},
 		{group, "/proc/kmsg", reads("/proc/kmsg"), []string{"empty", "ENOENT"}, nil},

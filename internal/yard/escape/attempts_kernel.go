@@ -14,7 +14,7 @@ func kernelAttempts() []attempt {
 		{group, "unshare user", tries(func() error { return unix.Unshare(unix.CLONE_NEWUSER) }), perm, []string{done, "EINVAL"}},
 		{group, "unshare mount", tries(func() error { return unix.Unshare(unix.CLONE_NEWNS) }), perm, nil},
 		{group, "unshare net", tries(func() error { return unix.Unshare(unix.CLONE_NEWNET) }), perm, nil},
-		{group, "unshare pid", tries(func() error { return unix.Unshare(unix.CLONE_NEWPID) }), perm, nil},
+		{group, "unshare pid", tries(func() error { return unix.Unshare(unix.CLONE_NEWPID) }), perm, []string{"EINVAL"}},
 		{group, "clone user", tries(call(unix.SYS_CLONE, unix.CLONE_NEWUSER|unix.CLONE_NEWNS|unix.CLONE_FS|uintptr(unix.SIGCHLD))), []string{"EPERM", "EINVAL"}, nil},
 		{group, "clone3", tries(call(unix.SYS_CLONE3, 0, 0)), noSysOnly, []string{"EINVAL"}},
 		{group, "setns", tries(func() error {
@@ -57,7 +57,7 @@ func kernelAttempts() []attempt {
 		{group, "add_key", tries(call(unix.SYS_ADD_KEY, 0, 0, 0, 0, 0)), perm, append([]string{"EACCES"}, noSys...)},
 		{group, "request_key", tries(call(unix.SYS_REQUEST_KEY, 0, 0, 0, 0)), perm, append([]string{"EACCES"}, noSys...)},
 		{group, "fanotify_init", tries(call(unix.SYS_FANOTIFY_INIT, 0, 0)), perm, noSys},
-		{group, "name_to_handle_at", tries(call(unix.SYS_NAME_TO_HANDLE_AT, 0, 0, 0, 0, 0)), []string{"EPERM", "EFAULT", "EOPNOTSUPP"}, noSys},
+		{group, "name_to_handle_at", tries(call(unix.SYS_NAME_TO_HANDLE_AT, 0, 0, 0, 0, 0)), []string{"EPERM", "EFAULT", "ENOTSUP"}, noSys},
 		{group, "personality", tries(call(unix.SYS_PERSONALITY, 0x0400000)), perm, []string{"EINVAL", done}},
 		{group, "vmsplice into a pipe of the runner", tries(func() error {
 			return call(unix.SYS_VMSPLICE, 1, 0, 0, ^uintptr(0))()

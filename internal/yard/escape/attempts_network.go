@@ -37,8 +37,8 @@ func networkAttempts() []attempt {
 			}
 			return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr) // to what they are
 		}), perm, []string{"ENOTTY", "EINVAL", "EACCES"}},
-		{group, "add a link by netlink", tries(func() error { return netlink(unix.NETLINK_ROUTE, unix.RTM_NEWLINK) }), perm, append([]string{"EOPNOTSUPP", "EPROTONOSUPPORT", "EACCES"}, noSys...)},
-		{group, "list the packet filter", tries(func() error { return netlink(unix.NETLINK_NETFILTER, 10<<8|1) }), []string{"EPERM", "EPROTONOSUPPORT", "EINVAL"}, append([]string{"EOPNOTSUPP"}, noSys...)},
+		{group, "add a link by netlink", tries(func() error { return netlink(unix.NETLINK_ROUTE, unix.RTM_NEWLINK) }), perm, append([]string{"ENOTSUP", "EPROTONOSUPPORT", "EACCES"}, noSys...)},
+		{group, "list the packet filter", tries(func() error { return netlink(unix.NETLINK_NETFILTER, 10<<8|1) }), []string{"EPERM", "EPROTONOSUPPORT", "EINVAL"}, append([]string{"ENOTSUP"}, noSys...)},
 		{group, "listen to the kernel's events", tries(func() error {
 			fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_AUDIT)
 			if err != nil {

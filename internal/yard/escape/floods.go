@@ -40,7 +40,7 @@ func floods() []flood {
 			var n int
 			var errno string
 			_, err := fmt.Sscan(out, &n, &errno)
-			return err == nil && n < floodProcesses && errno == "EAGAIN"
+			return err == nil && n < floodProcesses && (errno == "EAGAIN" || errno == "ENOMEM")
 		}},
 		{"memory bomb", "memory", []string{"eat", strconv.Itoa(4 * floodMemory)}, func(out string, res sallyport.ExecResult) bool { return out != done && res.Signal == "killed" }},
 		{"fill the disk", "disk", []string{"fill", "/root/fill", strconv.Itoa(4 * floodDisk)}, noSpace},

@@ -37,7 +37,10 @@ func (r *Room) serveDial(path string, port int) error {
 // dialPort connects to a port on the room's loopback. Init makes the connection,
 // for it lives in the room's network; the socket it hands out is looked at
 // before it is used.
-func (r *Room) dialPort(port int) (*net.TCPConn, error) {
+func (r *Room) dialPort(port int) (conn, error) {
+	if r.s.strong {
+		return r.relay(request{Op: opRelayDial, Port: port}, talkTimeout)
+	}
 	f, err := r.socket(request{Op: opDial, Port: port})
 	if err != nil {
 		return nil, err

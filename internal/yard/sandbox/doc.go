@@ -1,6 +1,6 @@
-// Package sandbox makes rooms at the level "standard": OCI containers run by a
-// pinned runc, each used once. The runner and the release host call it; the
-// control plane never does.
+// Package sandbox makes rooms, OCI containers that are each used once: at the level
+// "standard" by a pinned runc, at the level "strong" by gVisor's runsc (strong.go). The runner
+// and the release host call it; the control plane never does.
 //
 // A room is built in four moves:
 //

@@ -124,6 +124,8 @@ type pidOne struct {
 	null *os.File
 	oom  *os.File // nil when there is no such file
 
+	relays relays
+
 	mu       sync.Mutex // held from fork until the child is known, so that reap meets no stranger
 	children map[int]chan<- syscall.WaitStatus
 	death    chan struct{} // closed at the next death
@@ -233,6 +235,9 @@ func (in *pidOne) talk(c *net.UnixConn) {
 	case opListen:
 		closeAll(files)
 		listenLoopback(c, req.Port)
+	case opRelayDial, opRelayListen, opRelayAccept:
+		closeAll(files)
+		in.relays.serve(c, req)
 	default:
 		closeAll(files)
 		_ = writeFrame(c, answer{Failed: "unknown request"})
@@ -361,9 +366,8 @@ func lookPath(name, dir string, env []string) (string, error) {
 	return "", fmt.Errorf("%s: executable file not found in PATH", name)
 }
 
-// dialLoopback connects to a port on the room's loopback and hands the
-// connection to the host.
-func dialLoopback(c *net.UnixConn, port int) {
+// dialPort connects to a port on the room's loopback.
+func dialPort(port int) (net.Conn, error) {
 	// Bounded, so that a server that accepts nothing does not hold talks for ever.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -371,35 +375,47 @@ func dialLoopback(c *net.UnixConn, port int) {
 	var last error
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, fmt.Sprint(port)))
-		if err != nil {
-			last = err
-			continue
+		if err == nil {
+			return conn, nil
 		}
-		f, err := conn.(*net.TCPConn).File()
-		conn.Close()
-		if err != nil {
-			last = err
-			continue
-		}
-		_ = writeFrame(c, answer{}, f)
-		f.Close()
+		last = err
+	}
+	return nil, last
+}
+
+// listenPort listens on a port of the room's loopback.
+func listenPort(port int) (net.Listener, error) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // the host takes plain TCP sockets only
+	return lc.Listen(context.Background(), "tcp4", net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
+}
+
+// dialLoopback connects to a port on the room's loopback and hands the
+// connection to the host.
+func dialLoopback(c *net.UnixConn, port int) {
+	conn, err := dialPort(port)
+	if err != nil {
+		_ = writeFrame(c, answer{Failed: err.Error()})
 		return
 	}
-	_ = writeFrame(c, answer{Failed: last.Error()})
+	handOut(c, conn)
 }
 
 // listenLoopback makes a listening socket on the room's loopback and hands it to the
 // host, which alone holds it from then on.
 func listenLoopback(c *net.UnixConn, port int) {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // the host takes plain TCP sockets only
-	ln, err := lc.Listen(context.Background(), "tcp4", net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
+	ln, err := listenPort(port)
 	if err != nil {
 		_ = writeFrame(c, answer{Failed: err.Error()})
 		return
 	}
-	f, err := ln.(*net.TCPListener).File()
-	ln.Close()
+	handOut(c, ln)
+}
+
+// handOut sends a socket to the host and closes it here.
+func handOut(c *net.UnixConn, socket io.Closer) {
+	f, err := socket.(interface{ File() (*os.File, error) }).File() // TCP connections and listeners have one
+	socket.Close()
 	if err != nil {
 		_ = writeFrame(c, answer{Failed: err.Error()})
 		return

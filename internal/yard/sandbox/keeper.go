@@ -48,7 +48,10 @@ func (k *keeper) Write(p []byte) (int, error) {
 
 // runtimeArgs start the room in the foreground: the runtime stays its parent,
 // and removes cgroups and state when it ends.
-func runtimeArgs(id string) []string {
+func runtimeArgs(l *layout, id string) []string {
+	if l.Strong {
+		return runscArgs(l, id)
+	}
 	return []string{"runc", "--root", stageRun, "run", "--preserve-fds", "1", "--bundle", stageBundle, id}
 }
 
@@ -132,7 +135,7 @@ func (s *Sandbox) startThreadKeeper(l *layout, id string, files []*os.File) (*os
 	}
 	defer spare.Close()
 	files = append([]*os.File{spare}, files[1:]...)
-	return os.StartProcess(procFD(s.runtime.exe), runtimeArgs(id), &os.ProcAttr{
+	return os.StartProcess(procFD(s.runtime.exe), runtimeArgs(l, id), &os.ProcAttr{
 		Env:   runtimeEnv,
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true},
@@ -206,7 +209,7 @@ func roomKeeper([]string) error {
 		}
 	}
 	unix.CloseOnExec(keeperRuntime)
-	err := syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", keeperRuntime), runtimeArgs(job.ID), runtimeEnv)
+	err := syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", keeperRuntime), runtimeArgs(&job.Layout, job.ID), runtimeEnv)
 	return fmt.Errorf("room keeper: start the runtime: %w", err)
 }
 

@@ -17,7 +17,8 @@ import (
 type layout struct {
 	Stage    string // an empty directory of ours, covered while the room is built
 	Rootless bool
-	UID      int // the room's root as the keeper sees it
+	Strong   bool // for runsc
+	UID      int  // the room's root as the keeper sees it
 	Disk     disk
 	Image    string // root file system; the one view then
 	Views    []view
@@ -201,7 +202,7 @@ func (l *layout) raiseStage(lower []*tree) error {
 	if err := unix.Mount("stage", l.Stage, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=8m,nr_inodes=4096"); err != nil {
 		return fmt.Errorf("mount the stage: %w", err)
 	}
-	for _, dir := range []string{stageRoom, stageDisk, stageLower, "/proc", "/dev", "/sys", "/sys/fs", "/sys/fs/cgroup", "/usr"} {
+	for _, dir := range []string{stageRoom, stageDisk, stageLower, "/proc", "/dev", "/sys", "/sys/fs", "/sys/fs/cgroup", "/usr", "/tmp"} {
 		if err := os.Mkdir(at(dir), 0o755); err != nil {
 			return err
 		}

@@ -52,7 +52,7 @@ type shape struct {
 // shapeOf returns the shape of the room that spec asks for; limits have their defaults. It
 // reports false for a room that cannot wait.
 func (s *Sandbox) shapeOf(spec sallyport.RoomSpec, limits sallyport.Limits) (shape, bool) {
-	return shape{hostname: spec.Hostname, limits: limits, starts: spec.Started != nil}, !s.rootless && spec.Image == ""
+	return shape{hostname: spec.Hostname, limits: limits, starts: spec.Started != nil}, !s.rootless && !s.strong && spec.Image == ""
 }
 
 // pool holds rooms that were prepared and never used: namespaces, mounts, limits and

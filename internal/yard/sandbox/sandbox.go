@@ -27,7 +27,10 @@ type Config struct {
 	// StateDir is where rooms keep what must lie on a disk. It is made with mode
 	// 0700; one process at a time should use it.
 	StateDir string
-	// Runtime is the path of runc; "" means beside our own executable, then PATH.
+	// Level is "standard" or "strong"; "" is standard.
+	Level string
+	// Runtime is the path of runc, or at level strong of runsc; "" means beside our own
+	// executable, then PATH.
 	Runtime string
 	// InitExe is our own binary, or another that imports this package and so knows
 	// how to be a room's init. "" is os.Executable.
@@ -40,13 +43,14 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Sandbox makes rooms at the level "standard".
+// Sandbox makes rooms of one level.
 type Sandbox struct {
 	stateDir string
 	initExe  string
 	log      *slog.Logger
 	limits   sallyport.Limits
 	runtime  *ociRuntime
+	strong   bool
 	rootless bool
 	prefix   string        // of our cgroups' names
 	patience time.Duration // for handing a request to a room's init
@@ -83,6 +87,9 @@ func New(c Config) (*Sandbox, error) {
 	if !filepath.IsAbs(c.StateDir) {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "the sandbox's state directory %q is not an absolute path", c.StateDir)
 	}
+	if c.Level != "" && c.Level != Level && c.Level != Strong {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "there is no level %q: it is %s or %s", c.Level, Level, Strong)
+	}
 	for _, v := range hostViews {
 		if dir := filepath.Clean(c.StateDir); dir == v.Path || strings.HasPrefix(dir, v.Path+"/") {
 			return nil, sallyport.Errorf(sallyport.CodeInvalid, "the state directory lies in %s, which rooms can see", v.Path).
@@ -94,6 +101,7 @@ func New(c Config) (*Sandbox, error) {
 		initExe:  c.InitExe,
 		log:      c.Log,
 		limits:   withDefaults(c.Limits, sallyport.Limits{MemoryBytes: defaultMemory, Processes: defaultProcesses, DiskBytes: defaultDisk, Files: defaultFiles}),
+		strong:   c.Level == Strong,
 		rootless: os.Geteuid() != 0,
 		patience: talkTimeout,
 		volumes:  map[string]string{},
@@ -124,11 +132,13 @@ func New(c Config) (*Sandbox, error) {
 	if s.rootless {
 		s.users = findUserMaps()
 	}
-	var err error
-	if s.runtime, err = openRuntime(c.Runtime); err != nil {
-		return nil, err
+	open := openRuntime
+	if s.strong {
+		open = openRunsc
 	}
-	return s, nil
+	var err error
+	s.runtime, err = open(c.Runtime)
+	return s, err
 }
 
 // Close frees what the sandbox holds open. Rooms that are not destroyed yet keep
@@ -211,7 +221,7 @@ func (s *Sandbox) hostAllows() error {
 // bounded says that all that the room may write on the host is in volumes.
 func (s *Sandbox) isolation(ctl controllers, gaps []sallyport.Gap, bounded bool) sallyport.Isolation {
 	iso := sallyport.Isolation{
-		Level: Level, Runtime: s.runtime.version, Rootless: s.rootless, Network: "none",
+		Level: s.level(), Runtime: s.runtime.version, Rootless: s.rootless, Network: "none",
 		Enforced: []string{
 			"capabilities", "cgroup-namespace", "disk", "files", "host-view", "ipc-namespace", "mount-namespace",
 			"network-namespace", "no-new-privileges", "pid-namespace", "processes", "seccomp", "user-namespace", "uts-namespace",
@@ -222,6 +232,9 @@ func (s *Sandbox) isolation(ctl controllers, gaps []sallyport.Gap, bounded bool)
 	}
 	if !s.rootless && !ctl.pids {
 		iso.Enforced = slices.DeleteFunc(iso.Enforced, func(e string) bool { return e == "processes" })
+	}
+	if s.strong {
+		iso = s.strengthened(iso)
 	}
 	for name, on := range map[string]bool{"memory": ctl.memory, "swap": ctl.swap, "cpu": ctl.cpu, "workspace-disk": bounded} {
 		if on {
@@ -286,6 +299,10 @@ func (s *Sandbox) checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 	}
 	if u := spec.Uplink; u != nil && (!u.Addr.Is4() || !u.Resolver.Is4() || u.Attach == nil) {
 		return invalid("an uplink needs two IPv4 addresses and somebody to take its far end")
+	}
+	if spec.Uplink != nil && s.strong && s.rootless {
+		return nil, sallyport.Errorf(sallyport.CodeUnavailable, "a room of level %s can have no network without root: runsc does not make one", Strong).
+			WithHint("run the runner as root, or let the job have no network")
 	}
 	if spec.Image != "" {
 		if fi, err := os.Lstat(spec.Image); err != nil || !fi.IsDir() || !filepath.IsAbs(spec.Image) {
@@ -506,7 +523,7 @@ func roomHostname(spec sallyport.RoomSpec) string {
 // layout gathers what the keeper needs to know.
 func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) (*layout, error) {
 	l := &layout{
-		Stage: r.dir(), Rootless: s.rootless, Binds: binds, InitExe: s.initExe,
+		Stage: r.dir(), Rootless: s.rootless, Strong: s.strong, Binds: binds, InitExe: s.initExe,
 		Hostname: roomHostname(spec), Hosts: spec.Hosts, viewMap: -1, bindMap: -1,
 	}
 	l.Binds = append(l.Binds, bind{Source: l.InitExe, Target: roomInitExe, ReadOnly: true})
@@ -523,7 +540,10 @@ func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, 
 	if err != nil {
 		return nil, err
 	}
-	rs := roomSpec{hostname: l.Hostname, limits: r.limits, enforce: ctl, rlimits: limits, starts: spec.Started != nil}
+	rs := roomSpec{
+		hostname: l.Hostname, limits: r.limits, enforce: ctl, rlimits: limits, starts: spec.Started != nil,
+		strong: s.strong, uplink: spec.Uplink != nil,
+	}
 	if ctl != (controllers{}) {
 		rs.cgroup = r.group
 	}

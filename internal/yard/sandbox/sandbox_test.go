@@ -46,12 +46,16 @@ func TestOrdinaryUser(t *testing.T) {
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(dir+"/tmp", 0o700), os.Chown(dir+"/tmp", uid, uid)); err != nil {
 		t.Fatal(err)
 	}
-	for from, to := range map[string]string{os.Args[0]: "test", runtimePath(t): "runc"} {
+	programs := map[string]string{os.Args[0]: "test", runtimePath(t): "runc"}
+	if runsc := findTestRunsc(); runsc != "" {
+		programs[runsc] = "runsc"
+	}
+	for from, to := range programs {
 		if err := copyFile(from, filepath.Join(dir, to)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(dir+"/test", "-test.run", "TestConformance|TestSweep", "-test.v")
+	cmd := exec.Command(dir+"/test", "-test.run", "TestConformance|TestStrongConformance|TestSweep", "-test.v")
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + dir + ":/usr/bin:/bin", "HOME=" + dir + "/tmp", "TMPDIR=" + dir + "/tmp"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}

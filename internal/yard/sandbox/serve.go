@@ -36,6 +36,13 @@ func (r *Room) servePeer(p sallyport.Peer) error {
 // Init makes the listening socket, for it lives in the room's network, and hands it to
 // us; from then on the room holds no part of it, and gains nothing but a port that answers.
 func (r *Room) answer(port int, to func() (conn, error)) error {
+	if r.s.strong {
+		ln, err := r.relayListen(port)
+		if err == nil {
+			r.forwards = append(r.forwards, forward(ln, maxServed, to))
+		}
+		return err
+	}
 	f, err := r.socket(request{Op: opListen, Port: port})
 	if err != nil {
 		return err

@@ -31,6 +31,8 @@ type roomSpec struct {
 	enforce  controllers // which limits go to cgroups
 	rlimits  []specs.POSIXRlimit
 	starts   bool // init tells of program starts
+	strong   bool // for runsc
+	uplink   bool // the room has a network
 }
 
 // config returns the config.json of a room.
@@ -79,8 +81,11 @@ func (r roomSpec) config() ([]byte, error) {
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"},
 		},
 	}
-	if r.starts {
+	if r.starts && !r.strong { // gVisor has no listener to hand out
 		spec.Process.Args = append(spec.Process.Args, tellStarts)
+	}
+	if r.strong {
+		r.strengthen(spec)
 	}
 	profile, err := seccomp.GetDefaultProfile(spec)
 	if err != nil {

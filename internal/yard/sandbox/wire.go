@@ -39,6 +39,12 @@ const (
 	opExec   = "exec"
 	opDial   = "dial"
 	opListen = "listen"
+	// As these two, for a room whose sockets are not the host's kernel's: the talk itself
+	// becomes the connection after the answer. Connections to a port that was asked for are
+	// accepted one for each request.
+	opRelayDial   = "relay-dial"
+	opRelayListen = "relay-listen"
+	opRelayAccept = "relay-accept"
 )
 
 // request is what the host asks of init.
@@ -131,8 +137,8 @@ func writeFrame(c *net.UnixConn, v any, files ...*os.File) error {
 		oob = unix.UnixRights(fds...)
 	}
 	n, _, err := c.WriteMsgUnix(frame, oob, nil)
-	if err != nil {
-		return err
+	if err != nil || n == len(frame) {
+		return err // a write of nothing would fail if the other side has answered and gone already
 	}
 	_, err = c.Write(frame[n:])
 	return err
