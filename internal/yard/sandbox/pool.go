@@ -50,7 +50,7 @@ type shape struct {
 }
 
 // shapeOf returns the shape of the room that spec asks for; limits have their defaults. It
-// reports false for a room that cannot wait.
+// reports false for a room that cannot wait: what is mounted later, gVisor does not see.
 func (s *Sandbox) shapeOf(spec sallyport.RoomSpec, limits sallyport.Limits) (shape, bool) {
 	return shape{hostname: spec.Hostname, limits: limits, starts: spec.Started != nil}, !s.rootless && !s.strong && spec.Image == ""
 }
