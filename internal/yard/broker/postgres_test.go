@@ -2,19 +2,9 @@ package broker
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -27,100 +17,15 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/sallyporttest"
 )
 
-// database is a real server that wants SCRAM of everybody but its owner.
-type database struct {
-	t     *testing.T
-	port  int
-	name  string
-	owner *pgx.Conn
-}
-
-func newDatabase(t *testing.T, withTLS bool) *database {
+// lendShop returns how a job connects, and the uses that were recorded.
+func lendShop(t *testing.T, d *sallyporttest.Shop, rule sallyport.CredentialRule) (connect func(parameters string) (*pgx.Conn, error), uses func() []sallyport.CredentialUse) {
 	t.Helper()
-	dir := t.TempDir()
-	for p := dir; len(p) > 1; p = filepath.Dir(p) { // the server runs as another user
-		if err := os.Chmod(p, 0o755); err != nil || p == filepath.Clean(os.TempDir()) {
-			break
-		}
-	}
-	hba := filepath.Join(dir, "hba")
-	if err := os.WriteFile(hba, []byte("local all postgres trust\nhost all all 127.0.0.1/32 scram-sha-256\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &database{t: t, port: l.Addr().(*net.TCPAddr).Port}
-	settings := []string{"fsync=off", "listen_addresses=127.0.0.1", fmt.Sprintf("port=%d", d.port), "hba_file=" + hba, "password_encryption=scram-sha-256"}
-	if withTLS {
-		cert, key := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
-		selfSigned(t, cert, key)
-		settings = append(settings, "ssl=on", "ssl_cert_file="+cert, "ssl_key_file="+key)
-	}
-	l.Close()
-	server := sallyporttest.Postgres(t, settings...)
-	d.name = "shop"
-	if d.owner, err = pgx.Connect(t.Context(), fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres", server.Socket(), d.port)); err != nil {
-		t.Fatal(err)
-	}
-	d.exec("CREATE DATABASE shop")
-	d.owner.Close(t.Context())
-	if d.owner, err = pgx.Connect(t.Context(), fmt.Sprintf("host=%s port=%d user=postgres dbname=shop", server.Socket(), d.port)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.owner.Close(context.Background()) })
-	d.exec(fmt.Sprintf("CREATE ROLE app LOGIN PASSWORD '%s'; CREATE ROLE reader; CREATE ROLE other; CREATE TABLE items AS SELECT 42 AS n; GRANT SELECT ON items TO app, reader", canary))
-	return d
-}
-
-func (d *database) exec(sql string) {
-	d.t.Helper()
-	if _, err := d.owner.Exec(d.t.Context(), sql); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-// selfSigned writes a certificate that nobody trusts, readable to the server's user as PostgreSQL wants it.
-func selfSigned(t *testing.T, cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "elsewhere"}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kd, err := x509.MarshalECPrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: kd}), 0o640); err != nil { // 0640 is taken from root
-		t.Fatal(err)
-	}
-	if os.Geteuid() == 0 {
-		if out, err := exec.Command("chgrp", "postgres", key).CombinedOutput(); err != nil {
-			t.Skipf("the key cannot be given to the server: %s", out)
-		}
-	} else if err := os.Chmod(key, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// lend returns how a job connects, and the uses that were recorded.
-func (d *database) lend(rule sallyport.CredentialRule) (connect func(parameters string) (*pgx.Conn, error), uses func() []sallyport.CredentialUse) {
-	d.t.Helper()
-	rule.Name, rule.Secret, rule.Kind, rule.Host, rule.Port = "db", "PASSWORD", sallyport.CredentialPostgres, "db.example.com", d.port
+	rule.Name, rule.Secret, rule.Kind, rule.Host, rule.Port = "db", "PASSWORD", sallyport.CredentialPostgres, "db.example.com", d.Port
 	if rule.User == "" {
 		rule.User = "app"
 	}
 	if rule.Database == "" {
-		rule.Database = d.name
+		rule.Database = "shop"
 	}
 	var mu sync.Mutex
 	var list []sallyport.CredentialUse
@@ -129,17 +34,17 @@ func (d *database) lend(rule sallyport.CredentialRule) (connect func(parameters 
 		defer mu.Unlock()
 		list = append(list, u)
 	}, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-		if want := fmt.Sprintf("db.example.com:%d", d.port); address != want {
+		if want := fmt.Sprintf("db.example.com:%d", d.Port); address != want {
 			return nil, fmt.Errorf("%s was dialled", address)
 		}
-		return (&net.Dialer{}).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", d.port))
+		return (&net.Dialer{}).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", d.Port))
 	}})
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	front, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -148,15 +53,15 @@ func (d *database) lend(rule sallyport.CredentialRule) (connect func(parameters 
 			if err != nil {
 				return
 			}
-			wg.Go(func() { b.Stream("db.example.com", d.port)(c) })
+			wg.Go(func() { b.Stream("db.example.com", d.Port)(c) })
 		}
 	})
-	d.t.Cleanup(func() { front.Close(); b.Close(); wg.Wait() })
+	t.Cleanup(func() { front.Close(); b.Close(); wg.Wait() })
 	connect = func(parameters string) (*pgx.Conn, error) {
 		// prefer: it asks for TLS, and goes on without
-		conn, err := pgx.Connect(d.t.Context(), fmt.Sprintf("host=127.0.0.1 port=%d user=anybody dbname=%s sslmode=prefer passfile=/dev/null %s", front.Addr().(*net.TCPAddr).Port, d.name, parameters))
+		conn, err := pgx.Connect(t.Context(), fmt.Sprintf("host=127.0.0.1 port=%d user=anybody dbname=%s sslmode=prefer passfile=/dev/null %s", front.Addr().(*net.TCPAddr).Port, "shop", parameters))
 		if err == nil {
-			d.t.Cleanup(func() { conn.Close(context.Background()) })
+			t.Cleanup(func() { conn.Close(context.Background()) })
 		}
 		return conn, err
 	}
@@ -179,8 +84,8 @@ func ask(t *testing.T, c *pgx.Conn, sql string) string {
 func TestAJobQueriesPostgresWithoutAPassword(t *testing.T) {
 	for _, withTLS := range []bool{false, true} {
 		t.Run(fmt.Sprintf("tls %v", withTLS), func(t *testing.T) {
-			d := newDatabase(t, withTLS)
-			connect, uses := d.lend(sallyport.CredentialRule{})
+			d := sallyporttest.NewShop(t, canary, withTLS)
+			connect, uses := lendShop(t, d, sallyport.CredentialRule{})
 			c, err := connect("application_name=mine timezone=UTC")
 			if err != nil {
 				t.Fatal(err)
@@ -206,7 +111,7 @@ func TestAJobQueriesPostgresWithoutAPassword(t *testing.T) {
 			go func() { _, err := c.Exec(t.Context(), "SELECT pg_sleep(3600)"); done <- err }()
 			for { // until it sleeps
 				var n int
-				if err := d.owner.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'").Scan(&n); err != nil {
+				if err := d.Owner.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'").Scan(&n); err != nil {
 					t.Fatal(err)
 				}
 				if n == 1 {
@@ -233,8 +138,8 @@ func TestAJobQueriesPostgresWithoutAPassword(t *testing.T) {
 
 // TestPostgresRefusals tries what must not be lent, each in a session of its own.
 func TestPostgresRefusals(t *testing.T) {
-	d := newDatabase(t, false)
-	connect, uses := d.lend(sallyport.CredentialRule{})
+	d := sallyporttest.NewShop(t, canary, false)
+	connect, uses := lendShop(t, d, sallyport.CredentialRule{})
 	for _, c := range []struct{ parameters, want string }{
 		{"dbname=postgres", "is lent for the database"},
 		{"role=postgres", `"role" cannot be set`},
@@ -270,14 +175,14 @@ func TestPostgresRefusals(t *testing.T) {
 		{"ALTER ROLE app CREATEROLE", "ALTER ROLE app NOCREATEROLE", "may make roles"},
 		{"GRANT pg_execute_server_program TO app", "REVOKE pg_execute_server_program FROM app", "programs"},
 	} {
-		d.exec(c.give)
+		d.Exec(c.give)
 		if _, err := connect(""); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.give, err)
 		}
-		d.exec(c.take)
+		d.Exec(c.take)
 	}
-	held, _ := d.lend(sallyport.CredentialRule{Role: "reader"})
-	d.exec("GRANT reader TO app")
+	held, _ := lendShop(t, d, sallyport.CredentialRule{Role: "reader"})
+	d.Exec("GRANT reader TO app")
 	c, err := held("")
 	if err != nil {
 		t.Fatal(err)
@@ -285,7 +190,7 @@ func TestPostgresRefusals(t *testing.T) {
 	if got := ask(t, c, "SELECT current_user::text"); got != "reader" {
 		t.Errorf("the session is of %s", got)
 	}
-	d.exec("GRANT other TO app")
+	d.Exec("GRANT other TO app")
 	if _, err := held(""); err == nil || !strings.Contains(err.Error(), "may become other roles than reader (other)") {
 		t.Errorf("a user with another role: %v", err)
 	}
