@@ -49,7 +49,7 @@ type Lent struct {
 type Config struct {
 	Lent []Lent
 	// Upstream sends requests to https://HOST[:PORT] of a rule, and nowhere else is it asked to.
-	// It must verify the server, follow no redirect and use no proxy; see Transport.
+	// It must verify the server, follow no redirect, use no proxy and bound headers.
 	Upstream http.RoundTripper
 	// Dial connects to "HOST:PORT" of a rule.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

@@ -84,9 +84,10 @@ func newBench(t *testing.T, server http.Handler, rules ...sallyport.CredentialRu
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(upstream.Certificate())
-	transport := Transport(func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, upstream.Listener.Addr().String())
-	}, &tls.Config{RootCAs: roots})
+	transport := &http.Transport{ForceAttemptHTTP2: true, DisableCompression: true, TLSClientConfig: &tls.Config{RootCAs: roots},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, upstream.Listener.Addr().String())
+		}}
 	t.Cleanup(transport.CloseIdleConnections)
 	b, err := New(Config{Lent: list, Upstream: transport, Step: func() int { return 3 }, Record: func(u sallyport.CredentialUse) {
 		n.mu.Lock()
@@ -216,7 +217,7 @@ func TestEachKindIsPutIn(t *testing.T) {
 func TestWhatNoRuleAllowsIsRefused(t *testing.T) {
 	t.Parallel()
 	n := newBench(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}),
-		sallyport.CredentialRule{Kind: sallyport.CredentialBearer, Host: "api.example.com", Methods: []string{"GET", "POST"}, Paths: []string{"/v1/team/", "/v2", "/@s%2fname"}})
+		sallyport.CredentialRule{Kind: sallyport.CredentialBearer, Host: "api.example.com", Methods: []string{"GET", "POST"}, Paths: []string{"/v1/team/", "/v2", "/@s/"}})
 	for i, c := range []struct{ method, path, reason, mend string }{
 		{"GET", "/v1/teams", "not lent for this path", "/v1/team/"},
 		{"GET", "/", "not lent for this path", ".sallyport/egress.yaml:10"},
@@ -225,10 +226,14 @@ func TestWhatNoRuleAllowsIsRefused(t *testing.T) {
 		{"GET", "/v1/team/../admin", "dot segment", ""},
 		{"GET", "/v1/team/%2e%2e/admin", "dot segment", ""},
 		{"GET", "/v1/team/..;x=1/admin", "dot segment", ""},
-		{"GET", "/v1/team/..%2fadmin", "dot segment", ""},
+		{"GET", "/v1/team/..%2fadmin", "escaped slash", ""},
+		{"GET", "/@s%2f..", "dot segment", ""},
+		{"GET", "/@s%2fa%2fb", "escaped slash", ""},
+		{"GET", "/@%2fa", "escaped slash", ""},
 		{"GET", "/v1//team/", "empty segment", ""},
-		{"GET", "/v1/team%2fx", "not lent for this path", ""},
-		{"GET", "/v1/team/a%2fb", "not lent for this path", ""},
+		{"GET", "/v1/team%2fx", "escaped slash", ""},
+		{"GET", "/v1/team/a%2fb", "escaped slash", ""},
+		{"GET", "/@other%2fx", "not lent for this path", ""},
 		{"GET", "/v1/team/a%5cb", "cannot be", ""},
 		{"GET", "/v1/team/a%00b", "cannot be", ""},
 		{"TRACE", "/v2", "not lent for TRACE", ""},

@@ -4,18 +4,15 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/redact"
@@ -39,24 +36,10 @@ var telling = []string{"Set-Cookie", "Set-Cookie2", "Www-Authenticate", "Proxy-A
 
 // Bounds of what is exchanged; bodies stream and are not bounded here.
 const (
-	maxResponseHeader = 1 << 20
-	maxTrailers       = 64
+	maxTrailers = 64
 	// maxAround is how much a job may write around its placeholder in a header: "token ", not a text.
 	maxAround = 256
-	// answerTime is how long a server may take to begin its answer, once it has the request: a large
-	// push or publication is judged before the first byte.
-	answerTime = 10 * time.Minute
 )
-
-// Transport returns the way to upstream servers over TLS: as dial reaches them, trusting roots
-// (nil: the host's), with HTTP/2 where they speak it.
-func Transport(dial func(ctx context.Context, network, address string) (net.Conn, error), config *tls.Config) *http.Transport {
-	return &http.Transport{
-		DialContext: dial, TLSClientConfig: config, ForceAttemptHTTP2: true, DisableCompression: true,
-		TLSHandshakeTimeout: 30 * time.Second, ResponseHeaderTimeout: answerTime, IdleConnTimeout: time.Minute,
-		MaxIdleConnsPerHost: 16, MaxResponseHeaderBytes: maxResponseHeader,
-	}
-}
 
 // unfit says why a request cannot be made with a credential whatever the rules say.
 func unfit(r *http.Request) (reason, mend string) {

@@ -15,12 +15,13 @@ var (
 	errPath  = errors.New("the path is not one that can be compared with a rule")
 	errDots  = errors.New("the path has a dot segment")
 	errEmpty = errors.New("the path has an empty segment")
+	errSlash = errors.New("the path has an escaped slash")
 )
 
 // canonicalPath returns the path in the one form that is compared with rules and sent
 // on: unreserved characters in clear, the other escapes in capitals (RFC 3986, 6.2.2).
-// It refuses what servers read in different ways. An escaped slash stays: allowsPath
-// takes one only where the rule itself has it, as in the names of npm's scoped packages.
+// It refuses what servers read in different ways. One escaped slash may stay, that of a
+// scoped package of npm (/@SCOPE%2fNAME), which is meant as a slash.
 func canonicalPath(u *url.URL) (string, error) {
 	raw := u.EscapedPath()
 	if raw == "" {
@@ -33,10 +34,16 @@ func canonicalPath(u *url.URL) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if strings.Count(path, "%2F") > 1 {
+		return "", errSlash
+	}
 	segments := strings.Split(path[1:], "/")
 	for i, s := range segments {
 		if s == "" && i < len(segments)-1 {
 			return "", errEmpty
+		}
+		if before, _, ok := strings.Cut(s, "%2F"); ok && (len(before) < 2 || before[0] != '@') {
+			return "", errSlash
 		}
 		// What follows a semicolon is cut off by some servers before they resolve dots.
 		name, _, _ := strings.Cut(s, ";")
@@ -95,22 +102,19 @@ func unhex(c byte) int {
 }
 
 // allowsPath reports whether a canonical path is one of the rule's. A path of a rule that
-// ends in a slash stands for all below it, another for itself and all below it. A path with
-// an escaped slash is allowed by its like alone.
+// ends in a slash stands for all below it, another for itself and all below it.
 func allowsPath(r sallyport.CredentialRule, path string) bool {
 	if len(r.Paths) == 0 {
-		return !strings.Contains(path, "%2F")
+		return true
 	}
+	path = strings.Replace(path, "%2F", "/", 1) // canonicalPath leaves that of a scope alone
 	for _, allowed := range r.Paths {
 		allowed, err := canonical(allowed)
 		if err != nil || allowed == "" {
 			continue
 		}
 		rest, ok := strings.CutPrefix(path, allowed)
-		if !ok || strings.Contains(rest, "%2F") {
-			continue
-		}
-		if rest == "" || rest[0] == '/' || strings.HasSuffix(allowed, "/") {
+		if ok && (rest == "" || rest[0] == '/' || strings.HasSuffix(allowed, "/")) {
 			return true
 		}
 	}
