@@ -58,6 +58,17 @@ func (x *Index) MaliciousName(ecosystem, name string) string {
 	return ""
 }
 
+// Any returns the id of an entry that says that some version of the package is malicious, "" when none does.
+func (x *Index) Any(ecosystem, name string) string {
+	if x == nil {
+		return ""
+	}
+	if all := x.entries[key(ecosystem, name)]; len(all) > 0 {
+		return all[0].id
+	}
+	return ""
+}
+
 func (x *Index) add(ecosystem, name string, e entry) {
 	if x.entries == nil {
 		x.entries = map[string][]entry{}

@@ -123,6 +123,14 @@ func (j *Job) known(v version) *refusal {
 	return &refusal{v, fmt.Sprintf("it is known to be malicious (%s)", id)}
 }
 
+// gone says why a package that a registry no longer has was taken away, if that is known; else it is err.
+func (j *Job) gone(v version, err error) error {
+	if id := j.advisories().Any(ecosystems[v.kind], v.name); id != "" && absent(err) {
+		return &refusal{v, fmt.Sprintf("it is known to be malicious in some versions (%s), and its registry has it no longer", id)}
+	}
+	return err
+}
+
 // young says why v is too young, nil if it is old enough. A version whose age nobody tells is
 // too young: an attacker's registry would tell none.
 func (j *Job) young(v version) *refusal {

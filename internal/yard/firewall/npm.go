@@ -235,7 +235,7 @@ func (a answer) npmPackument(v version) error {
 	}
 	facts, err := a.npmFacts(a.r.Context(), v.name, pageAge)
 	if err != nil {
-		return err
+		return a.j.gone(v, err)
 	}
 	if r := a.j.judge(facts.of(v)); r != nil {
 		return r

@@ -58,7 +58,7 @@ func TestNPMRefuses(t *testing.T) {
 	n.publish(t, "superseded", "1.0.0", old, nil).Deprecated = "use 2.x"
 	n.publish(t, "swapped", "1.0.0", old, nil).Integrity = integrity([]byte("another"))
 	n.publish(t, "weak", "1.0.0", old, nil).NoSums = true
-	j := w.open("npm worm", "npm evil 2.0.0")
+	j := w.open("npm worm", "npm evil 2.0.0", "npm removed 1.0.0")
 	wantRefused(t, get(j, "http://npm.test/worm"), "npm package worm is refused", "known to be malicious (MAL-2026-1)")
 	wantRefused(t, get(j, tgz("worm", "1.0.0")), "npm package worm is refused", "MAL-2026-1")
 	wantRefused(t, get(j, tgz("evil", "2.0.0")), "evil@2.0.0 is refused", "MAL-2026-2")
@@ -79,6 +79,7 @@ func TestNPMRefuses(t *testing.T) {
 	wantRefused(t, get(j, tgz("swapped", "1.0.0")), "sha512 checksum is not the one that the registry states")
 	wantRefused(t, get(j, tgz("weak", "1.0.0")), "states no checksum")
 	wantRefused(t, get(j, tgz("absent", "1.0.0")))
+	wantRefused(t, get(j, "http://npm.test/removed"), "malicious in some versions (MAL-2026-3)", "has it no longer")
 	for _, p := range w.recorded() {
 		if p.Decision == sallyport.EgressDenied && p.Reason == "" || p.Decision == sallyport.EgressDenied && p.Digest != "" {
 			t.Errorf("the record of a refusal is %+v", p)

@@ -38,7 +38,7 @@ func (a answer) pypi(rest string) error {
 	v := version{kind: KindPyPI, name: advisory.Normal(name)}
 	p, err := a.project(a.r.Context(), v.name, pageAge)
 	if err != nil {
-		return err
+		return a.j.gone(v, err)
 	}
 	// pip says nothing about a page that it does not get, and everything about a file: what is refused as a whole
 	// is offered as a whole, and refused when it is asked for.
