@@ -23,8 +23,9 @@ const (
 	fileTimeout  = 30 * time.Minute
 	maxWords     = 2 << 10 // of an upstream's refusal, to be shown
 
-	maxPage = 128 << 20 // the largest packuments of npm have half of it
-	maxFile = 4 << 30   // wheels with GPU libraries come near
+	maxPage    = 128 << 20 // the largest packuments of npm have half of it
+	maxParsers = 4         // of pages, at once
+	maxFile    = 4 << 30   // wheels with GPU libraries come near
 )
 
 // Ages up to which an answer is taken without asking again. Content that a checksum

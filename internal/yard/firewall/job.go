@@ -45,6 +45,7 @@ type Firewall struct {
 
 	flights singleflight.Group
 	slots   chan struct{}
+	parsers chan struct{}
 
 	mu      sync.Mutex
 	learned map[string][]*Upstream // hosts that registries keep files on
@@ -73,7 +74,7 @@ func New(c Config) (*Firewall, error) {
 	}
 	f := &Firewall{
 		upstreams: c.Upstreams, transport: c.Transport, advisories: c.Advisories, cache: dir, now: c.Now, log: c.Log,
-		lookalikes: newLookalikes(), slots: make(chan struct{}, maxFetches), learned: map[string][]*Upstream{}, notes: filepath.Join(c.CacheDir, "files.json"), seen: map[*Upstream][]string{}, facts: facts, places: places,
+		lookalikes: newLookalikes(), slots: make(chan struct{}, maxFetches), parsers: make(chan struct{}, maxParsers), learned: map[string][]*Upstream{}, notes: filepath.Join(c.CacheDir, "files.json"), seen: map[*Upstream][]string{}, facts: facts, places: places,
 	}
 	f.relearn()
 	f.sums = newSums(f, filepath.Join(c.CacheDir, "sumdb"))
@@ -85,6 +86,14 @@ const (
 	maxPlaces  = 100_000
 	maxLearned = 64 // hosts of files
 )
+
+// parsing keeps the number of pages that are in memory small: one may have maxPage bytes, and
+// a multiple of it when it is parsed.
+func (f *Firewall) parsing(parse func() (any, error)) (any, error) {
+	f.parsers <- struct{}{}
+	defer func() { <-f.parsers }()
+	return parse()
+}
 
 // fact returns what was parsed under key, or parses it. Two may do so at once; the last one stays.
 func (f *Firewall) fact(key string, parse func() (any, error)) (any, error) {

@@ -135,11 +135,13 @@ func (a answer) npmRead(ctx context.Context, q ask, name string) (*npmFacts, err
 	defer c.Close()
 	key := "npm " + name + " " + string(c.note.Digest)
 	facts, err := a.j.f.fact(key, func() (any, error) {
-		raw, err := readAll(c)
-		if err != nil {
-			return nil, err
-		}
-		return parsePackument(raw, name)
+		return a.j.f.parsing(func() (any, error) {
+			raw, err := readAll(c)
+			if err != nil {
+				return nil, err
+			}
+			return parsePackument(raw, name)
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -254,14 +256,22 @@ func (a answer) npmPackument(v version) error {
 	if len(hide) == 0 {
 		return a.pass(q)
 	}
-	raw, n, err := a.j.f.bytes(a.r.Context(), q)
+	c, _, err := a.j.f.get(a.r.Context(), q)
 	if err != nil {
 		return err
 	}
-	shown, err := without(raw, hide)
+	defer c.Close()
+	left, err := a.j.f.parsing(func() (any, error) {
+		raw, err := readAll(c)
+		if err != nil {
+			return nil, err
+		}
+		return without(raw, hide)
+	})
 	if err != nil {
 		return err
 	}
+	shown := left.([]byte)
 	if shown == nil { // all of them; one stands for all
 		for number := range hide {
 			v.version = number
@@ -270,7 +280,7 @@ func (a answer) npmPackument(v version) error {
 			}
 		}
 	}
-	kind := n.Type
+	kind := c.note.Type
 	if kind == "" {
 		kind = fullPackument
 	}

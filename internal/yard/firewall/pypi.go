@@ -72,15 +72,17 @@ func (a answer) project(ctx context.Context, name string, age time.Duration) (*p
 	}
 	defer c.Close()
 	got, err := a.j.f.fact("pypi "+u.String()+" "+string(c.note.Digest), func() (any, error) {
-		raw, err := readAll(c)
-		if err != nil {
-			return nil, err
-		}
-		p, err := parseProject(raw, c.note.Type, name, u)
-		if err != nil {
-			return nil, &upstreamError{http.StatusBadGateway, fmt.Sprintf("the registry's page about %s is malformed: %v", name, err)}
-		}
-		return p, nil
+		return a.j.f.parsing(func() (any, error) {
+			raw, err := readAll(c)
+			if err != nil {
+				return nil, err
+			}
+			p, err := parseProject(raw, c.note.Type, name, u)
+			if err != nil {
+				return nil, &upstreamError{http.StatusBadGateway, fmt.Sprintf("the registry's page about %s is malformed: %v", name, err)}
+			}
+			return p, nil
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -17,7 +17,11 @@ import (
 	"golang.org/x/mod/sumdb"
 )
 
-const maxSumAnswer = 1 << 20 // a tile has 8 KiB, a record some hundred bytes
+const (
+	maxSumAnswer = 1 << 20 // a tile has 8 KiB, a record some hundred bytes
+	// maxLookups is after how many a client is left for a new one: it holds all that it has seen.
+	maxLookups = 20_000
+)
 
 // sums asks a checksum database, through the module proxies that pass it on, and verifies
 // what it says: signature, inclusion, and that its log only grows.
@@ -33,6 +37,7 @@ type sums struct {
 type sumClient struct {
 	client *sumdb.Client
 	ops    *sumOps
+	uses   int // guarded by sums.mu
 }
 
 // newSums returns nil when no database is known.
@@ -94,11 +99,12 @@ func (s *sums) through(ctx context.Context, up *Upstream) (*sumClient, error) {
 	c.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if have := s.clients[up]; have != nil {
+	if have := s.clients[up]; have != nil && have.uses < maxLookups {
+		have.uses++
 		return have, nil
 	}
 	ops := &sumOps{s: s, up: up}
-	made := &sumClient{sumdb.NewClient(ops), ops}
+	made := &sumClient{client: sumdb.NewClient(ops), ops: ops}
 	s.clients[up] = made
 	return made, nil
 }
