@@ -55,7 +55,8 @@ type note struct {
 }
 
 // cache keeps answers by key and their content by digest. What is read from it is
-// verified each time. It may be used by many at once; one process owns a directory.
+// verified each time. It may be used by many at once, and several processes may share a
+// directory: what one of them removes, another fetches again.
 type cache struct {
 	dir string
 	max int64
@@ -72,8 +73,12 @@ type kept struct {
 	touched time.Time
 }
 
+// leftAge is how old a file that nothing leads to must be to be taken for a leftover: another process may be
+// about to write what leads to it.
+const leftAge = 2 * fileTimeout
+
 // openCache takes what an earlier process left in dir.
-func openCache(dir string, limit int64) (*cache, error) {
+func openCache(dir string, limit int64, now time.Time) (*cache, error) {
 	if limit <= 0 {
 		limit = defaultCacheBytes
 	}
@@ -83,19 +88,13 @@ func openCache(dir string, limit int64) (*cache, error) {
 			return nil, fmt.Errorf("make the package cache: %w", err)
 		}
 	}
-	if err := os.RemoveAll(filepath.Join(dir, "new")); err != nil {
-		return nil, fmt.Errorf("clear the package cache: %w", err)
-	}
-	if err := os.Mkdir(filepath.Join(dir, "new"), 0o700); err != nil {
-		return nil, fmt.Errorf("make the package cache: %w", err)
-	}
-	if err := c.load(); err != nil {
+	if err := c.load(now); err != nil {
 		return nil, fmt.Errorf("read the package cache: %w", err)
 	}
 	return c, nil
 }
 
-func (c *cache) load() error {
+func (c *cache) load(now time.Time) error {
 	files, err := os.ReadDir(filepath.Join(c.dir, "notes"))
 	if err != nil {
 		return err
@@ -117,13 +116,15 @@ func (c *cache) load() error {
 	for _, k := range all {
 		c.enter(k)
 	}
-	contents, err := os.ReadDir(filepath.Join(c.dir, "content"))
-	if err != nil {
-		return err
-	}
-	for _, f := range contents {
-		if c.uses[sallyport.Digest("sha256:"+f.Name())] == 0 {
-			_ = os.Remove(filepath.Join(c.dir, "content", f.Name())) // nothing leads to it
+	for _, d := range []string{"content", "new"} {
+		files, err := os.ReadDir(filepath.Join(c.dir, d))
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			if info, err := f.Info(); err == nil && c.uses[sallyport.Digest("sha256:"+f.Name())] == 0 && now.Sub(info.ModTime()) > leftAge {
+				_ = os.Remove(filepath.Join(c.dir, d, f.Name())) // nothing leads to it
+			}
 		}
 	}
 	c.evict()
@@ -317,7 +318,7 @@ func (c *cache) put(n note, from io.Reader, limit int64, check func(n *note, pat
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := os.Rename(temp, c.contentPath(n.Digest)); err != nil {
+	if err := os.Rename(temp, c.contentPath(n.Digest)); err != nil { // over one that is the same
 		return nil, fmt.Errorf("write to the package cache: %w", err)
 	}
 	if err := c.writeNote(n); err != nil {

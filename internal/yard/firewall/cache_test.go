@@ -17,7 +17,7 @@ var noon = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 func opened(t *testing.T, dir string, limit int64) *cache {
 	t.Helper()
-	c, err := openCache(dir, limit)
+	c, err := openCache(dir, limit, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,5 +238,48 @@ func TestSums(t *testing.T) {
 	}
 	if a, _ := strongest("sha512-!!! md5-xxxx"); a != "" {
 		t.Errorf("nonsense has the algorithm %s", a)
+	}
+}
+
+// TestCacheIsShared opens a directory twice, as two processes do.
+func TestCacheIsShared(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a := opened(t, dir, 0)
+	a.keep(t, "first", "of a")
+	b := opened(t, dir, 0)
+	a.keep(t, "second", "of a, too")
+	b.keep(t, "second", "of b")
+	if got, ok := b.body(t, "first"); !ok || got != "of a" {
+		t.Errorf("b has %q of a's", got)
+	}
+	if got, ok := a.body(t, "second"); !ok || got != "of a, too" {
+		t.Errorf("a has %q", got)
+	}
+	b.forget("first")
+	if got, ok := a.body(t, "first"); ok {
+		t.Errorf("a has %q, which b removed", got)
+	}
+	a.keep(t, "first", "again")
+	if got, _ := a.body(t, "first"); got != "again" {
+		t.Errorf("a has %q", got)
+	}
+	for _, name := range []string{"new/left", "content/left", "new/young"} {
+		at := noon.Add(-24 * time.Hour)
+		if name == "new/young" {
+			at = noon
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(filepath.Join(dir, name), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opened(t, dir, 0)
+	for name, want := range map[string]bool{"new/left": false, "content/left": false, "new/young": true} {
+		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
+			t.Errorf("%s: it is there: %v", name, err == nil)
+		}
 	}
 }

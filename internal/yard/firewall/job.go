@@ -25,7 +25,7 @@ type Config struct {
 	Transport http.RoundTripper
 	// Advisories know malicious packages; nil knows none.
 	Advisories *advisory.Store
-	// CacheDir is the Firewall's own; jobs must not reach it. CacheBytes 0 is 10 GiB.
+	// CacheDir is for Firewalls alone, of this process and others; jobs must not reach it. CacheBytes 0 is 10 GiB.
 	CacheDir   string
 	CacheBytes int64
 	Now        func() time.Time
@@ -60,7 +60,7 @@ func New(c Config) (*Firewall, error) {
 	if c.Transport == nil || c.Now == nil || c.Log == nil || c.CacheDir == "" {
 		return nil, errors.New("firewall: a transport, a clock, a logger and a directory are needed")
 	}
-	dir, err := openCache(filepath.Join(c.CacheDir, "packages"), c.CacheBytes)
+	dir, err := openCache(filepath.Join(c.CacheDir, "packages"), c.CacheBytes, c.Now())
 	if err != nil {
 		return nil, err
 	}
