@@ -110,6 +110,7 @@ type PlanConcurrency struct {
 	Group            Template `json:"group"`
 	CancelInProgress Template `json:"cancel_in_progress,omitzero"`
 	Queue            string   `json:"queue,omitempty"`
+	QueueExpr        Template `json:"queue_expr,omitzero"` // instead of Queue: makes it
 }
 
 // Permissions of the job's token: scope to "read", "write" or "none". A scope

@@ -2,6 +2,7 @@ package actions
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/rogpeppe/go-internal/diff"
 
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
@@ -31,7 +35,17 @@ type FileChange struct {
 	Change string `json:"change"` // added, removed, changed
 	Before int64  `json:"before"` // bytes
 	After  int64  `json:"after"`
+	// Diff are the lines that differ, of text that is not too large; "" else.
+	Diff string `json:"diff,omitempty"`
 }
+
+// Bounds of what is compared line by line: bundles that tools have made are larger, and
+// nobody reads them so.
+const (
+	maxDiffed    = 256 << 10 // bytes of a file
+	maxDiffFiles = 200
+	maxDiffBytes = 8 << 20 // of all files of a tree
+)
 
 // Review compares what refs name now with what is locked, for the references that
 // are given or for all that the repository uses. Nothing is locked.
@@ -65,6 +79,9 @@ func (l Locker) Review(ctx context.Context, lock Lock, only []string) ([]Review,
 					return nil, found, err
 				}
 				r.Files = compareFiles(old, after)
+				if err := l.diff(ctx, before, e, r.Files); err != nil {
+					return nil, found, err
+				}
 			}
 		}
 		if r.Runs, err = l.runs(ctx, e, found); err != nil {
@@ -139,6 +156,67 @@ func compareFiles(before, after map[string]treeFile) []FileChange {
 		out = append(out, c)
 	}
 	return out
+}
+
+// diff fills in the lines that differ.
+func (l Locker) diff(ctx context.Context, before, after Entry, files []FileChange) error {
+	wanted := map[string]bool{}
+	for _, f := range files {
+		if f.Before <= maxDiffed && f.After <= maxDiffed && len(wanted) < maxDiffFiles {
+			wanted[f.Path] = true
+		}
+	}
+	old, err := l.texts(ctx, before, wanted)
+	if err != nil {
+		return err
+	}
+	now, err := l.texts(ctx, after, wanted)
+	if err != nil {
+		return err
+	}
+	for i := range files {
+		f := &files[i]
+		a, isText := old[f.Path]
+		b, isStill := now[f.Path]
+		if wanted[f.Path] && (isText || f.Change == "added") && (isStill || f.Change == "removed") {
+			f.Diff = string(diff.Diff("a/"+f.Path, a, "b/"+f.Path, b))
+		}
+	}
+	return nil
+}
+
+// texts are the contents of those files that are text.
+func (l Locker) texts(ctx context.Context, e Entry, wanted map[string]bool) (map[string][]byte, error) {
+	tree, err := l.From.Open(ctx, e.Tree)
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	out := map[string][]byte{}
+	left := int64(maxDiffBytes)
+	tr := tar.NewReader(tree)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if left -= h.Size; !wanted[h.Name] || h.Typeflag != tar.TypeReg || left < 0 {
+			if !wanted[h.Name] || left < 0 {
+				left += h.Size
+			}
+			continue
+		}
+		b, err := io.ReadAll(tr)
+		if err != nil {
+			return nil, err
+		}
+		if utf8.Valid(b) && !bytes.ContainsRune(b, 0) {
+			out[h.Name] = b
+		}
+	}
 }
 
 // runs says of every action of an entry that is used what it runs.

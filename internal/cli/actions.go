@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/sallyport-ci/sallyport/internal/actions"
 	"github.com/sallyport-ci/sallyport/internal/daemon"
@@ -255,4 +257,40 @@ func printReview(out io.Writer, r actions.Review) {
 		}
 		fmt.Fprintf(out, "  %-8s %s  %d → %d bytes\n", f.Change, plain(f.Path), f.Before, f.After)
 	}
+	lines := 0
+	for _, f := range r.Files {
+		for line := range strings.SplitSeq(strings.TrimSuffix(f.Diff, "\n"), "\n") {
+			if f.Diff == "" {
+				break
+			}
+			if lines++; lines > maxDiffLines {
+				fmt.Fprintf(out, "  … more lines differ: --json has them\n")
+				return
+			}
+			if runes := []rune(line); len(runes) > maxDiffLine {
+				line = string(runes[:maxDiffLine]) + " …"
+			}
+			fmt.Fprintf(out, "  %s\n", visible(line))
+		}
+	}
+}
+
+// Bounds of the lines that a review prints.
+const (
+	maxDiffLines = 2000
+	maxDiffLine  = 500
+)
+
+// visible shows characters that a terminal would obey or hide, as those that turn the
+// direction of text: a reviewer must see them.
+func visible(line string) string {
+	var b strings.Builder
+	for _, r := range line {
+		if r == '\t' || unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, "\\u{%x}", r)
+		}
+	}
+	return b.String()
 }

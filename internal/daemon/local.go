@@ -202,6 +202,7 @@ func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err er
 	if err != nil {
 		return nil, err
 	}
+	cfg.Repository = repository(ctx, l.repos, c)
 	cfg.Actions = c.Actions.engine(from)
 	cfg.Actions.OwnLock, cfg.OwnEgress = true, true // a work tree has no other branch that could decide
 	l.engine, err = engine.New(cfg)
@@ -352,6 +353,30 @@ func (l *local) inRepository(ctx context.Context, dir, commit, file string) (str
 	}
 	return "", sallyport.Errorf(sallyport.CodeInvalid, "there is no workflow %s in the repository", file).WithHint("give its path in the repository, as .github/workflows/ci.yml")
 }
+
+// repository is what github.repository is in a local run: what the payload says, else what the
+// work tree's origin is, else local/ and the name of the directory.
+func repository(ctx context.Context, repos *forge.Git, c LocalConfig) string {
+	var v struct {
+		Repository struct {
+			FullName string `json:"full_name"`
+		} `json:"repository"`
+	}
+	_ = json.Unmarshal(c.Payload, &v) // one of another shape is refused later
+	if fullName.MatchString(v.Repository.FullName) {
+		return v.Repository.FullName
+	}
+	if owner, name, ok := repos.Origin(ctx, c.Dir); ok {
+		return owner + "/" + name
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		dir = c.Dir
+	}
+	return "local/" + projectName(dir)
+}
+
+var fullName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
 
 // projectName makes a project's name from a directory's.
 func projectName(dir string) string {

@@ -47,8 +47,8 @@ func (f *frame) handOver(j *sallyport.PlanJob, job *sallyport.Job, cell workflow
 	if err != nil {
 		return err
 	}
-	group, _, err := g.base.Concurrency(j.Call.Concurrency)
-	job.CallGroup = groupName(group)
+	set, err := g.base.Concurrency(j.Call.Concurrency)
+	job.CallGroup = groupName(set.Group)
 	return err
 }
 

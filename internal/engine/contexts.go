@@ -14,6 +14,7 @@ import (
 // are GitHub's: "Contexts reference", github context.
 func (e *Engine) githubContext(p sallyport.Project, push sallyport.Push, r sallyport.Run) json.RawMessage {
 	refType, refName := refParts(push.Ref)
+	name := e.fullName(p)
 	base := strings.TrimRight(e.baseURL, "/")
 	g := map[string]any{
 		"actor":               push.Actor.Name,
@@ -28,11 +29,11 @@ func (e *Engine) githubContext(p sallyport.Project, push sallyport.Push, r sally
 		"sha":                 push.Commit,
 		"base_ref":            baseRef(push.Payload),
 		"head_ref":            headRef(push.Payload),
-		"repository":          p.Name,
-		"repository_owner":    ownerOf(p.Name),
-		"repository_owner_id": ownerOf(p.Name), // an owner is no more than a name here
+		"repository":          name,
+		"repository_owner":    ownerOf(name),
+		"repository_owner_id": ownerOf(name), // an owner is no more than a name here
 		"repository_id":       string(p.ID),
-		"repositoryUrl":       base + "/" + p.Name + ".git",
+		"repositoryUrl":       base + "/" + name + ".git",
 		"server_url":          base,
 		"api_url":             base + "/api/v1",
 		"graphql_url":         base + "/api/graphql",
@@ -41,13 +42,21 @@ func (e *Engine) githubContext(p sallyport.Project, push sallyport.Push, r sally
 		"run_attempt":         "1",
 		"retention_days":      "90",
 		"workflow":            r.Name,
-		"workflow_ref":        p.Name + "/" + r.Workflow + "@" + push.Ref,
+		"workflow_ref":        name + "/" + r.Workflow + "@" + push.Ref,
 		"workflow_sha":        push.Commit,
 		"secret_source":       "None",
 		"token":               "",
 		"default_branch_name": p.DefaultBranch,
 	}
 	return mustJSON(g)
+}
+
+// fullName is what github.repository calls a project.
+func (e *Engine) fullName(p sallyport.Project) string {
+	if e.repository != "" {
+		return e.repository
+	}
+	return p.Name
 }
 
 func ownerOf(name string) string {

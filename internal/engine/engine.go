@@ -75,6 +75,9 @@ type Config struct {
 	Trouble func() []string
 	// Vars is the vars context; nil is empty.
 	Vars map[string]string
+	// Repository is what github.repository calls the project, OWNER/NAME, where there is one
+	// project alone; "": projects have the names that they have here.
+	Repository string
 	// Actions says how actions of other repositories are taken in.
 	Actions ActionsConfig
 	// Egress is the level of projects that declare none; the zero value is none.
@@ -98,22 +101,23 @@ type Engine struct {
 	trail    Trail
 	target   sallyport.Target
 
-	instance  attest.Instance
-	baseURL   string
-	trustRoot []byte
-	version   string
-	trouble   func() []string
-	clock     func() time.Time
-	log       *slog.Logger
-	leaseTTL  time.Duration
-	sealer    Sealer
-	lend      func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error)
-	vars      map[string]string
-	caches    cacheBounds
-	actions   ActionsConfig
-	egress    sallyport.EgressLevel
-	ownEgress bool
-	locks     locks
+	instance   attest.Instance
+	baseURL    string
+	trustRoot  []byte
+	version    string
+	trouble    func() []string
+	clock      func() time.Time
+	log        *slog.Logger
+	leaseTTL   time.Duration
+	sealer     Sealer
+	lend       func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error)
+	vars       map[string]string
+	repository string // "": each project's own name
+	caches     cacheBounds
+	actions    ActionsConfig
+	egress     sallyport.EgressLevel
+	ownEgress  bool
+	locks      locks
 
 	queue *waiters  // runners that wait for work
 	seen  *presence // runners that asked lately
@@ -150,7 +154,7 @@ func New(c Config) (*Engine, error) {
 		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
 		notary: c.Notary, verifier: c.Verifier, tokens: c.Tokens, images: c.Images, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
-		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, lend: c.Lend, vars: c.Vars, actions: c.Actions, egress: c.Egress, ownEgress: c.OwnEgress,
+		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, lend: c.Lend, vars: c.Vars, repository: c.Repository, actions: c.Actions, egress: c.Egress, ownEgress: c.OwnEgress,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
 		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},
 	}, nil

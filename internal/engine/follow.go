@@ -36,7 +36,7 @@ func (e *Engine) follow(ctx context.Context, w sallyport.Work) error {
 	if len(files) > 0 {
 		if err := e.raise(ctx, sallyport.Push{
 			Project: p.ID, Event: "workflow_run", Action: "completed", Ref: p.DefaultRef(), Commit: commit, Tier: lower(r.Tier, tierOf(p, p.DefaultRef())),
-			Payload: workflowRunPayload(p, r, push), Key: "workflow_run/" + string(r.ID),
+			Payload: e.workflowRunPayload(p, r, push), Key: "workflow_run/" + string(r.ID),
 		}, files); err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (e *Engine) followers(ctx context.Context, p sallyport.Project, commit stri
 }
 
 // workflowRunPayload is the event's payload in GitHub's shape as far as it is known.
-func workflowRunPayload(p sallyport.Project, r sallyport.Run, push sallyport.Push) json.RawMessage {
+func (e *Engine) workflowRunPayload(p sallyport.Project, r sallyport.Run, push sallyport.Push) json.RawMessage {
 	return mustJSON(map[string]any{
 		"action": "completed",
 		"workflow_run": map[string]any{
@@ -122,10 +122,10 @@ func workflowRunPayload(p sallyport.Project, r sallyport.Run, push sallyport.Pus
 			"status": r.Status, "conclusion": r.Conclusion, "head_branch": shortRef(r.Ref), "head_sha": r.Commit,
 			"display_title": r.Title, "actor": map[string]string{"login": push.Actor.Name},
 			"created_at": r.CreatedAt, "run_started_at": r.StartedAt, "updated_at": r.FinishedAt,
-			"head_repository": repositoryPayload(p),
+			"head_repository": e.repositoryPayload(p),
 		},
 		"workflow":   map[string]any{"name": r.Name, "path": r.Workflow},
-		"repository": repositoryPayload(p),
+		"repository": e.repositoryPayload(p),
 		"sender":     map[string]string{"login": push.Actor.Name},
 	})
 }

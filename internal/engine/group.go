@@ -54,7 +54,7 @@ func (c *change) members(p sallyport.ProjectID, group string) ([]member, error) 
 
 // enter makes room in a group for self, who is new in it: it cancels who must give way.
 // It returns why self may not even line up, "" if it may.
-func (s *settlement) enter(group string, self member, set *sallyport.PlanConcurrency, cancelInProgress bool) (string, error) {
+func (s *settlement) enter(group string, self member, set workflow.Concurrency) (string, error) {
 	members, err := s.c.members(s.p.ID, group)
 	if err != nil {
 		return "", err
@@ -68,7 +68,7 @@ func (s *settlement) enter(group string, self member, set *sallyport.PlanConcurr
 		if !m.holds {
 			pending++
 		}
-		if m.holds && cancelInProgress || !m.holds && set.Queue != "max" {
+		if m.holds && set.CancelInProgress || !m.holds && set.Queue != "max" {
 			if err := s.giveWay(m, why); err != nil {
 				return "", err
 			}
@@ -149,8 +149,8 @@ func (s *settlement) leftBy(j *sallyport.Job) error {
 }
 
 // enterRun places a new run in its workflow's concurrency group.
-func (s *settlement) enterRun(cancelInProgress bool) error {
-	refused, err := s.enter(s.run.Group, s.self(), s.plan.Concurrency, cancelInProgress)
+func (s *settlement) enterRun(set workflow.Concurrency) error {
+	refused, err := s.enter(s.run.Group, s.self(), set)
 	if err != nil || refused == "" {
 		return err
 	}
@@ -180,16 +180,16 @@ func (s *settlement) admitRun() (bool, error) {
 func (f *frame) enterGroups(j *sallyport.PlanJob, job *sallyport.Job, cell workflow.Cell) error {
 	job.Group = groupName(cell.Group)
 	self := member{run: job.Run, job: job.ID, name: "job " + job.Name}
-	enter := func(group string, set *sallyport.PlanConcurrency, cancelInProgress bool) (string, error) {
+	enter := func(group string, set workflow.Concurrency) (string, error) {
 		if group == "" {
 			return "", nil
 		}
 		if part := f.partOf(group); part != "" {
 			return fmt.Sprintf("it would wait for itself: concurrency group %s is that of %s, which it is part of", group, part), nil
 		}
-		return f.s.enter(group, self, set, cancelInProgress)
+		return f.s.enter(group, self, set)
 	}
-	refused, err := enter(job.Group, j.Concurrency, cell.CancelInProgress)
+	refused, err := enter(job.Group, cell.Concurrency)
 	if err == nil && refused == "" && job.CallGroup != "" {
 		if job.CallGroup == job.Group {
 			refused = fmt.Sprintf("it would wait for itself: concurrency group %s is its own and that of the workflow it calls", job.Group)
@@ -208,16 +208,16 @@ func (f *frame) enterGroups(j *sallyport.PlanJob, job *sallyport.Job, cell workf
 	return f.s.c.Jobs().Save(*job)
 }
 
-func (f *frame) enterCallGroup(j *sallyport.PlanJob, job *sallyport.Job, enter func(string, *sallyport.PlanConcurrency, bool) (string, error)) (string, error) {
+func (f *frame) enterCallGroup(j *sallyport.PlanJob, job *sallyport.Job, enter func(string, workflow.Concurrency) (string, error)) (string, error) {
 	g, err := f.callee(j, job)
 	if err != nil {
 		return "", err
 	}
-	_, cancel, err := g.base.Concurrency(j.Call.Concurrency)
+	set, err := g.base.Concurrency(j.Call.Concurrency)
 	if err != nil {
 		return "", err
 	}
-	return enter(job.CallGroup, j.Call.Concurrency, cancel)
+	return enter(job.CallGroup, set)
 }
 
 // partOf names what the frame's jobs are part of and holds the group; "" for nothing.

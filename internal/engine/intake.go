@@ -225,7 +225,7 @@ func (c *change) takeIn(ctx context.Context, p sallyport.Project, u sallyport.Re
 		Actor: sallyport.PrincipalFrom(ctx), Tier: tierOf(p, u.Ref),
 		Key: "git/" + string(id), At: c.now,
 	}
-	push.Payload = pushPayload(p, push, head)
+	push.Payload = pushPayload(repositoryPayload(p, p.Name), push, head)
 	if err := c.Pushes().Insert(push); err != nil {
 		return nil, err
 	}
@@ -304,9 +304,9 @@ func (e *Engine) project(ctx context.Context, id sallyport.ProjectID) (sallyport
 }
 
 // pushPayload is the event payload of a git push, in GitHub's shape as far as it is known.
-func pushPayload(p sallyport.Project, push sallyport.Push, commit sallyport.Commit) json.RawMessage {
+func pushPayload(repository map[string]any, push sallyport.Push, commit sallyport.Commit) json.RawMessage {
 	head := map[string]any{
-		"id": commit.ID, "tree_id": commit.Tree, "message": commit.Message, "timestamp": commit.Timestamp,
+		"id": commit.ID, "tree_id": commit.Tree, "message": strings.TrimRight(commit.Message, "\n"), "timestamp": commit.Timestamp,
 		"author":    map[string]string{"name": commit.Author, "email": commit.Email},
 		"committer": map[string]string{"name": commit.Author, "email": commit.Email},
 	}
@@ -317,7 +317,7 @@ func pushPayload(p sallyport.Project, push sallyport.Push, commit sallyport.Comm
 	b, _ := json.Marshal(map[string]any{
 		"ref": push.Ref, "before": before, "after": push.Commit, "created": push.Before == "", "deleted": false, "forced": false,
 		"head_commit": head, "commits": []any{head},
-		"repository": map[string]any{"name": p.Name, "full_name": p.Name, "default_branch": p.DefaultBranch},
+		"repository": repository,
 		"pusher":     map[string]string{"name": push.Actor.Name},
 		"sender":     map[string]string{"login": push.Actor.Name},
 	}) // maps of strings cannot fail

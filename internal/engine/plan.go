@@ -307,27 +307,43 @@ func (e *Engine) EventFor(ctx context.Context, push sallyport.Push, sel Selectio
 	return first, nil
 }
 
-// selectJob keeps one job and all it needs.
-func selectJob(p *sallyport.Plan, key string) bool {
-	if p.Job(key) == nil {
-		return false
-	}
+// selectJob keeps one job and all it needs. A job of a called workflow is named after the
+// job that calls it: "release/build".
+func selectJob(p *sallyport.Plan, key string) (ok bool) {
+	p.Jobs, ok = selected(p.Jobs, key)
+	return ok
+}
+
+func selected(jobs []sallyport.PlanJob, key string) (out []sallyport.PlanJob, ok bool) {
+	key, below, nested := strings.Cut(key, "/")
 	keep := map[string]bool{key: true}
-	for i := len(p.Jobs) - 1; i >= 0; i-- { // needs stand before their users
-		if keep[p.Jobs[i].Key] {
-			for _, n := range p.Jobs[i].Needs {
+	for i := len(jobs) - 1; i >= 0; i-- { // needs stand before their users
+		if keep[jobs[i].Key] {
+			for _, n := range jobs[i].Needs {
 				keep[n] = true
 			}
 		}
 	}
-	var jobs []sallyport.PlanJob
-	for _, j := range p.Jobs {
-		if keep[j.Key] {
-			jobs = append(jobs, j)
+	for _, j := range jobs {
+		if !keep[j.Key] {
+			continue
 		}
+		if j.Key == key {
+			ok = true
+			if nested {
+				if j.Call == nil {
+					return nil, false
+				}
+				call := *j.Call
+				if call.Jobs, ok = selected(call.Jobs, below); !ok {
+					return nil, false
+				}
+				j.Call = &call
+			}
+		}
+		out = append(out, j)
 	}
-	p.Jobs = jobs
-	return true
+	return out, ok
 }
 
 // start makes the runs of a push: one for each plan, and a failed one for each
@@ -389,11 +405,11 @@ func (e *Engine) startRun(c *change, p sallyport.Project, push sallyport.Push, p
 			r.Title = clip(text, maxSummary)
 		}
 	}
-	group, cancel, err := scope.Concurrency(pl.Plan.Concurrency)
+	set, err := scope.Concurrency(pl.Plan.Concurrency)
 	if err != nil {
 		return r, err
 	}
-	if r.Group, r.CancelInProgress = groupName(group), cancel; r.Group != "" {
+	if r.Group, r.CancelInProgress = groupName(set.Group), set.CancelInProgress; r.Group != "" {
 		r.Status = sallyport.StatusWaiting
 	}
 	if err := c.Runs().Insert(r, encoded); err != nil {
@@ -417,7 +433,7 @@ func (e *Engine) startRun(c *change, p sallyport.Project, push sallyport.Push, p
 		return r, err
 	}
 	if r.Group != "" {
-		if err := s.enterRun(cancel); err != nil {
+		if err := s.enterRun(set); err != nil {
 			return r, err
 		}
 	}

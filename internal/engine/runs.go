@@ -274,7 +274,7 @@ func (e *Engine) Trigger(ctx context.Context, push sallyport.Push, sel Selection
 		if err != nil {
 			return nil, err
 		}
-		push.Payload = pushPayload(project, push, head)
+		push.Payload = pushPayload(e.repositoryPayload(project), push, head)
 	}
 	if len(push.Payload) == 0 {
 		push.Payload = []byte("{}")

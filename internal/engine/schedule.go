@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -101,7 +102,7 @@ func (e *Engine) schedule(ctx context.Context, w sallyport.Work) error {
 	for _, cron := range dueCrons(all, w.RunAt) {
 		push := sallyport.Push{
 			Project: p.ID, Event: "schedule", Ref: p.DefaultRef(), Commit: commit, Tier: tierOf(p, p.DefaultRef()),
-			Payload: mustJSON(map[string]any{"schedule": cron.cron, "repository": repositoryPayload(p)}),
+			Payload: mustJSON(map[string]any{"schedule": cron.cron, "repository": e.repositoryPayload(p)}),
 			Key:     fmt.Sprintf("schedule/%d/%s", w.RunAt.Unix(), sallyport.DigestOf([]byte(cron.cron+"\n"+cron.loc.String()))),
 		}
 		if err := e.raise(ctx, push, cron.files); err != nil {
@@ -217,8 +218,14 @@ func (e *Engine) raise(ctx context.Context, push sallyport.Push, files []string)
 	return err
 }
 
-func repositoryPayload(p sallyport.Project) map[string]any {
-	return map[string]any{"name": p.Name, "full_name": p.Name, "default_branch": p.DefaultBranch}
+func (e *Engine) repositoryPayload(p sallyport.Project) map[string]any {
+	return repositoryPayload(p, e.fullName(p))
+}
+
+func repositoryPayload(p sallyport.Project, full string) map[string]any {
+	return map[string]any{
+		"name": path.Base(full), "full_name": full, "default_branch": p.DefaultBranch, "owner": map[string]string{"login": ownerOf(full), "name": ownerOf(full)},
+	}
 }
 
 // shortRef is the name of a branch or tag.

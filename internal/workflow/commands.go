@@ -28,7 +28,7 @@ func (c Command) Prop(name string) string {
 }
 
 // legacyCommands are those that may also be written "##[name key=value;…]value".
-var legacyCommands = []string{"add-mask", "debug", "endgroup", "error", "group", "notice", "warning"}
+var legacyCommands = []string{"add-mask", "command", "debug", "endgroup", "error", "group", "notice", "warning"}
 
 // The unescaping of values and properties; the percent sign comes last, so
 // that %250A is the text %0A.

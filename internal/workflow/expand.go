@@ -3,6 +3,7 @@ package workflow
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -32,9 +33,15 @@ type Cell struct {
 	Steered  bool            // an untrusted value is part of runs-on
 	Timeout  time.Duration
 	// Tolerated marks a job whose failure does not fail the run (continue-on-error).
-	Tolerated        bool
-	Group            string // concurrency group; "" for none
+	Tolerated bool
+	Concurrency
+}
+
+// Concurrency is an evaluated concurrency setting.
+type Concurrency struct {
+	Group            string // "" for none
 	CancelInProgress bool
+	Queue            string // "", single or max
 }
 
 // Expansion is what becomes of a plan's job when its needs are complete.
@@ -139,20 +146,31 @@ func (c *Cell) evaluate(j *sallyport.PlanJob, m cell, s *Scope) error {
 	if c.Tolerated, err = s.Bool(j.ContinueOnError, false); err != nil {
 		return err
 	}
-	c.Group, c.CancelInProgress, err = s.Concurrency(j.Concurrency)
+	c.Concurrency, err = s.Concurrency(j.Concurrency)
 	return err
 }
 
-// Concurrency evaluates a concurrency setting; the group of none is "".
-func (s *Scope) Concurrency(c *sallyport.PlanConcurrency) (group string, cancel bool, err error) {
+// Concurrency evaluates a concurrency setting; that of none has no group.
+func (s *Scope) Concurrency(c *sallyport.PlanConcurrency) (out Concurrency, err error) {
 	if c == nil {
-		return "", false, nil
+		return out, nil
 	}
-	if group, _, err = s.Text(c.Group); err != nil {
-		return "", false, err
+	if out.Group, _, err = s.Text(c.Group); err != nil {
+		return out, err
 	}
-	cancel, err = s.Bool(c.CancelInProgress, false)
-	return group, cancel, err
+	if out.CancelInProgress, err = s.Bool(c.CancelInProgress, false); err != nil {
+		return out, err
+	}
+	out.Queue = c.Queue
+	if !c.QueueExpr.IsZero() {
+		if out.Queue, _, err = s.Text(c.QueueExpr); err != nil {
+			return out, err
+		}
+	}
+	if out.Queue != "" && !slices.Contains(queueValues, out.Queue) {
+		return out, &EvalError{Pos: c.QueueExpr.Pos, Expr: c.QueueExpr.Text, Message: "concurrency.queue must be " + strings.Join(queueValues, " or ") + ", not " + quote(out.Queue)}
+	}
+	return out, nil
 }
 
 // jobName names one instance of a job. A name that is an expression is taken

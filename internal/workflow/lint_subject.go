@@ -307,6 +307,7 @@ func (s *subject) addConcurrency(at site, c *sallyport.PlanConcurrency) {
 	if c != nil {
 		s.addText(at, c.Group)
 		s.addText(at, c.CancelInProgress)
+		s.addText(at, c.QueueExpr)
 	}
 }
 

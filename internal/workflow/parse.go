@@ -175,7 +175,11 @@ func (d *decoder) concurrency(n *yaml.Node, at *place) *sallyport.PlanConcurrenc
 			case "cancel-in-progress":
 				c.CancelInProgress = d.boolean(e.val, "cancel-in-progress", at)
 			case "queue":
-				c.Queue = d.oneOf(e.val, "concurrency.queue", queueValues)
+				if e.val.Kind == yaml.ScalarNode && isExpr(e.val.Value) {
+					c.QueueExpr = d.template(e.val, "concurrency.queue", at)
+				} else {
+					c.Queue = d.oneOf(e.val, "concurrency.queue", queueValues)
+				}
 			}
 		}
 		if c.Queue == "max" && c.CancelInProgress.Text == "true" {

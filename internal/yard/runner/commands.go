@@ -106,6 +106,11 @@ func (s *step) command(c workflow.Command) bool {
 		s.addMatcherFile(c.Value)
 	case "remove-matcher":
 		s.removeMatcher(c)
+	case "command": // ##[command] shows what a tool runs; ::command:: is none
+		if !strings.HasPrefix(c.Line, "##[") {
+			return false
+		}
+		s.out.print(sallyport.LogCommand, c.Value)
 	default:
 		return false
 	}
