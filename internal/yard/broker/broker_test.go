@@ -453,6 +453,14 @@ func TestTheJobSaysWhichCredentialByItsPlaceholder(t *testing.T) {
 	}
 }
 
+func TestAnExposedValueIsAUse(t *testing.T) {
+	t.Parallel()
+	n := newBench(t, http.NotFoundHandler(), sallyport.CredentialRule{Kind: sallyport.CredentialBearer, Host: "api.example.com", Expose: true})
+	if u := n.last(1); u.Method != MethodExpose || u.Credential != "cred0" || u.Decision != sallyport.EgressAllowed {
+		t.Errorf("recorded %+v", u)
+	}
+}
+
 func FuzzCanonicalPath(f *testing.F) {
 	for _, s := range []string{"/", "/a/b", "/a%2fb", "/a/../b", "/%2e%2E/x", "/a;x=/..;/b", "//", "/a\\b", "/%", "/%zz", "/é"} {
 		f.Add(s)
