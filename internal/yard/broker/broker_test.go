@@ -29,7 +29,7 @@ const (
 
 // bench is a broker between a job's client and a server that stands for the world.
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	b      *Broker
 	client *http.Client // the job's
 	front  *httptest.Server
@@ -42,7 +42,7 @@ type bench struct {
 
 // newBench starts both; the rules' hosts are names below example.com, and
 // all lead to the server.
-func newBench(t *testing.T, server http.Handler, rules ...sallyport.CredentialRule) *bench {
+func newBench(t testing.TB, server http.Handler, rules ...sallyport.CredentialRule) *bench {
 	t.Helper()
 	n := &bench{t: t}
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
