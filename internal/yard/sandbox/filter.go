@@ -48,6 +48,9 @@ func (f *filters) learn(init int) error {
 		return nil
 	}
 	f.tried = true
+	if err := filtered(init, 1); err != nil { // or it could not be checked afterwards
+		return err
+	}
 	type result struct {
 		program []byte
 		err     error
