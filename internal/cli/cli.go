@@ -46,6 +46,10 @@ type commands struct {
 	Login    loginCmd    `cmd:"" help:"Print a one-time link to log in to the pages."`
 	Project  projectCmd  `cmd:"" help:"Create and list projects."`
 	Token    tokenCmd    `cmd:"" help:"Create, list and revoke API tokens."`
+	People   peopleCmd   `cmd:"" help:"Add, list and remove people."`
+	Bots     botsCmd     `cmd:"" help:"Add, list and remove bots."`
+	Agents   agentsCmd   `cmd:"" help:"Add, list and remove agents and who sponsors them."`
+	Access   accessCmd   `cmd:"" help:"Show and change who may do what."`
 
 	Runs     runsCmd     `cmd:"" help:"List runs, or show one."`
 	Logs     logsCmd     `cmd:"" help:"Print the log of a run or a job."`

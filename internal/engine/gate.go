@@ -446,7 +446,7 @@ func (s gates) Judge(ctx context.Context, id sallyport.ArtifactID, env string) (
 // destination finds an artifact and the environment that is declared for its
 // project on the tip of the protected branch.
 func (e *Engine) destination(ctx context.Context, id sallyport.ArtifactID, env string) (sallyport.Artifact, sallyport.EnvironmentSpec, error) {
-	a, err := load(ctx, e, actDeploy, func(tx sallyport.Tx) (sallyport.Artifact, sallyport.ProjectID, error) {
+	a, err := loadFor(ctx, e, actDeploy, env, func(tx sallyport.Tx) (sallyport.Artifact, sallyport.ProjectID, error) {
 		a, err := tx.Artifacts().Get(id)
 		return a, a.Project, err
 	})
