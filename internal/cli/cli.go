@@ -62,6 +62,7 @@ type commands struct {
 	Artifacts artifactsCmd `cmd:"" help:"List and download artifacts with their evidence."`
 	Tools     toolsCmd     `cmd:"" help:"List, add and remove toolchains that jobs may set up."`
 	Caches    cachesCmd    `cmd:"" help:"List and delete what jobs saved for later runs."`
+	Egress    egressCmd    `cmd:"" help:"Show what jobs reached outside, learn rules from it, check them."`
 	Secrets   secretsCmd   `cmd:"" help:"Keep, list and delete secrets that jobs use and never hold."`
 	Verify    verifyCmd    `cmd:"" help:"Verify a file against its Sigstore bundle, offline."`
 	TrustRoot trustRootCmd `cmd:"" name:"trust-root" help:"Print the Sigstore trusted root of the installation."`
