@@ -43,6 +43,7 @@ type LocalConfig struct {
 	Matrix    map[string]string  // only the cells with these values
 	Env       []sallyport.EnvVar // before the workflow's own env
 	Capacity  int
+	Level     string // of isolation; "" = standard
 	Actions   ActionsConfig
 	Tools     *tools.Cache
 	// Visit, when set, is called in the room of each job that failed, before the room goes.
@@ -82,7 +83,7 @@ func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s
 	var boxErr error
 	boxReady := make(chan struct{})
 	parts.Go(func() {
-		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), sandbox.Warm{Rooms: 1, Once: true, Like: runner.RoomLike(sallyport.Limits{})}, c.Log)
+		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), c.Level, sandbox.Warm{Rooms: 1, Once: true, Like: runner.RoomLike(sallyport.Limits{})}, c.Log)
 		close(boxReady)
 		if boxErr == nil {
 			box.Warm(work)

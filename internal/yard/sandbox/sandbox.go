@@ -136,6 +136,7 @@ func New(c Config) (*Sandbox, error) {
 	open := openRuntime
 	if s.strong {
 		open = openRunsc
+		s.warm.Rooms = 0 // what is put into a waiting room, gVisor does not see
 	}
 	var err error
 	s.runtime, err = open(c.Runtime)
