@@ -13,6 +13,8 @@ type Image struct {
 	Digest    Digest       `json:"digest"`    // of its manifest
 	Layers    []ImageLayer `json:"layers"`    // from the bottom up
 	Config    ImageConfig  `json:"config"`
+	// Anonymous is set when it was found without a credential; its layers are fetched so too.
+	Anonymous bool `json:"anonymous,omitempty"`
 }
 
 // ImageLayer is one layer: a tar, mostly compressed.

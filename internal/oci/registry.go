@@ -121,6 +121,7 @@ func (r *Registry) Resolve(ctx context.Context, reference string, anonymous bool
 		return none, sallyport.Errorf(sallyport.CodeInvalid, "the image %.200q has %d layers and names %d", reference, len(manifest.Layers), len(config.RootFS.DiffIDs))
 	}
 	out := sallyport.Image{
+		Anonymous: anonymous,
 		Reference: reference, Name: ref.Context().Name(), Digest: sallyport.Digest(digest.String()), Config: configOf(config.Config),
 	}
 	total := int64(0)
@@ -173,7 +174,7 @@ func (r *Registry) fetch(ctx context.Context, i sallyport.Image, d sallyport.Dig
 	if err != nil {
 		return sallyport.Errorf(sallyport.CodeInvalid, "%.200q is no layer of an image", d)
 	}
-	layer, err := remote.Layer(ref, r.options(ctx, false)...)
+	layer, err := remote.Layer(ref, r.options(ctx, i.Anonymous)...)
 	if err != nil {
 		return fault(i.Reference, err)
 	}

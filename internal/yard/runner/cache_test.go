@@ -256,6 +256,8 @@ func TestHostileCache(t *testing.T) {
 		"absolute":            {archiveOf(t, tarEntry{name: "/etc/x", body: "x"}), "leads out"},
 		"through a link":      {archiveOf(t, tarEntry{name: "workspace/deps/l", kind: tar.TypeSymlink, link: "/etc"}, tarEntry{name: "workspace/deps/l/passwd", body: "x"}), "beneath a symbolic link"},
 		"through a far link":  {archiveOf(t, tarEntry{name: "workspace/deps/l", kind: tar.TypeSymlink, link: ".."}, tarEntry{name: "workspace/deps/l/a/b/c", body: "x"}), "beneath a symbolic link"},
+		"by another name":     {archiveOf(t, tarEntry{name: "workspace/deps/l", kind: tar.TypeSymlink, link: "/etc"}, tarEntry{name: "home/work/hello/hello/deps/l/passwd", body: "x"}), "beneath a symbolic link"},
+		"by a third name":     {archiveOf(t, tarEntry{name: "root/home/runner/.npm/l", kind: tar.TypeSymlink, link: "/etc"}, tarEntry{name: "home/.npm/l/passwd", body: "x"}), "beneath a symbolic link"},
 		"hard link":           {archiveOf(t, tarEntry{name: "workspace/deps/h", kind: tar.TypeLink, link: "/etc/shadow"}), "neither file, directory nor symbolic link"},
 		"device":              {archiveOf(t, tarEntry{name: "workspace/deps/d", kind: tar.TypeChar}), "neither file, directory nor symbolic link"},
 		"pipe":                {archiveOf(t, tarEntry{name: "workspace/deps/p", kind: tar.TypeFifo}), "neither file, directory nor symbolic link"},
