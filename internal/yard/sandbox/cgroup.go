@@ -223,10 +223,14 @@ func (c cgroups) of(pid int, name string) (roomGroups, error) {
 // verify reads the limits back: what the kernel does not confirm is an error.
 func (g roomGroups) verify(ctl controllers, lim sallyport.Limits) error {
 	read := func(names ...string) (int64, error) {
+		why := fmt.Errorf("no %s in %q", names[0], g.dirs)
 		for _, dir := range g.dirs {
 			for _, name := range names {
 				b, err := os.ReadFile(filepath.Join(dir, name))
 				if err != nil {
+					if !errors.Is(err, os.ErrNotExist) {
+						why = err
+					}
 					continue
 				}
 				n, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
@@ -236,7 +240,7 @@ func (g roomGroups) verify(ctl controllers, lim sallyport.Limits) error {
 				return n, nil
 			}
 		}
-		return 0, fmt.Errorf("no %s", names[0])
+		return 0, why
 	}
 	for _, check := range []struct {
 		on    bool
