@@ -2,13 +2,16 @@ package door
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,7 +89,7 @@ type Door struct {
 
 	mu     sync.Mutex
 	shut   bool
-	links  []*link
+	links  map[*link]struct{}
 	flows  map[*flow]struct{}
 	buffer sync.Pool // of relays
 }
@@ -113,7 +116,7 @@ func Open(c Config) (*Door, error) {
 		c.Streams = func(string, int) func(net.Conn) { return nil }
 	}
 	c.Limits = c.Limits.withDefaults()
-	d := &Door{cfg: c, flows: make(map[*flow]struct{})}
+	d := &Door{cfg: c, flows: make(map[*flow]struct{}), links: make(map[*link]struct{})}
 	d.buffer.New = func() any { return new([relayBuffer]byte) }
 	d.record.notice, d.record.clock = c.Notice, c.Clock
 	d.budget.limits = c.Limits
@@ -123,42 +126,95 @@ func Open(c Config) (*Door, error) {
 	return d, nil
 }
 
-// Uplink is for the RoomSpec of a room that shall have this door.
-func (d *Door) Uplink() *sallyport.Uplink {
-	return &sallyport.Uplink{Addr: roomAddr, Resolver: resolverAddr, Attach: d.Attach}
+// Uplink is for the RoomSpec of one room that shall have this door. release lets go of the
+// room when it is gone; Close does so too.
+func (d *Door) Uplink() (up *sallyport.Uplink, release func()) {
+	var n *link
+	attach := func(l sallyport.Link) (err error) {
+		n, err = d.attach(l)
+		return err
+	}
+	return &sallyport.Uplink{Addr: roomAddr, Resolver: resolverAddr, Attach: attach}, func() {
+		if n != nil {
+			d.detach(n)
+		}
+	}
 }
 
-// Attach takes the far end of a room's uplink. After Close it refuses.
-func (d *Door) Attach(l sallyport.Link) error {
+// attach takes the far end of a room's uplink. After Close it refuses.
+func (d *Door) attach(l sallyport.Link) (*link, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.shut {
-		return sallyport.Errorf(sallyport.CodeUnavailable, "the job's door is closed")
+		return nil, sallyport.Errorf(sallyport.CodeUnavailable, "the job's door is closed")
 	}
 	n, err := newLink(d, l)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d.links = append(d.links, n)
-	d.wg.Go(func() { d.guard("packet", n.serve) })
-	return nil
+	d.links[n] = struct{}{}
+	d.wg.Go(func() {
+		defer close(n.gone)
+		d.guard("packet", n.serve)
+	})
+	return n, nil
+}
+
+func (d *Door) detach(n *link) {
+	n.file.Close()
+	<-n.gone
+	n.release()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.links, n)
 }
 
 // Certificate is the certificate, in PEM, of the authority by which the door ends TLS. It
 // is this job's alone, and its key is in this process's memory.
 func (d *Door) Certificate() ([]byte, error) { return d.ca.certificate() }
 
-// Flows returns what passed or was refused until now, and how much was not kept. A
-// connection is in it when it has ended: after Close all are.
-func (d *Door) Flows() (flows []sallyport.Flow, lost int) { return d.record.all() }
+// ServerTLS ends TLS of other protocols than HTTP, with a certificate for the name that
+// the client wants.
+func (d *Door) ServerTLS() *tls.Config {
+	return &tls.Config{GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		host, ok := canonical(h.ServerName)
+		if !ok || !d.mayAsk(host).open() {
+			return nil, errors.New("the client names no host that it may reach")
+		}
+		return d.ca.leaf(host)
+	}}
+}
+
+// Plain serves requests by the Rules alone. It is for a handler of Config.Intercept that
+// leaves a request as it is, and takes what that was given.
+func (d *Door) Plain() http.Handler { return http.HandlerFunc(d.proxy.judge) }
+
+// Take returns what passed or was refused since it was last called, and how much was not
+// kept. A connection is in it when it has ended: after Close all are.
+func (d *Door) Take() (flows []sallyport.Flow, lost int) { return d.record.take() }
 
 // Close ends every connection and returns when nothing of the door is left. It may be called
 // more than once.
 func (d *Door) Close() error {
 	d.shutDown()
-	d.wg.Wait()
-	for _, l := range d.links { // nobody adds one any more
-		l.release()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.wg.Wait()
+	}()
+	for waiting := true; waiting; {
+		select {
+		case <-ended:
+			waiting = false
+		case <-time.After(20 * time.Millisecond):
+			d.abort() // a handshake that was about to begin has not heard the first one
+		}
+	}
+	d.mu.Lock()
+	links := slices.Collect(maps.Keys(d.links)) // nobody adds one any more
+	d.mu.Unlock()
+	for _, n := range links {
+		d.detach(n)
 	}
 	d.proxy.close()
 	return nil
@@ -173,9 +229,18 @@ func (d *Door) shutDown() {
 	}
 	d.shut = true
 	d.stop()
-	for _, l := range d.links {
+	for l := range d.links {
 		l.file.Close()
 	}
+	for f := range d.flows {
+		f.abort()
+	}
+}
+
+// abort ends the flows that there are.
+func (d *Door) abort() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for f := range d.flows {
 		f.abort()
 	}

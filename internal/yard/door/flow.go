@@ -37,6 +37,7 @@ type flow struct {
 	over     sync.Once
 
 	mu       sync.Mutex
+	queue    *waiter.Queue // of the room's end, while it is being made
 	up       net.Conn
 	aborted  bool
 	protocol string
@@ -60,18 +61,23 @@ func (d *Door) newFlow(addr netip.Addr, port int) *flow {
 			return nil
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.shut {
-		return nil
-	}
-	if len(d.flows) >= d.cfg.Limits.Flows {
+	if !d.enter(f) {
 		d.refused("tcp", f.host, "", port, ReasonFlows)
 		return nil
 	}
+	return f
+}
+
+// enter counts a flow in, unless there are too many or the door is shut.
+func (d *Door) enter(f *flow) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.shut || len(d.flows) >= d.cfg.Limits.Flows {
+		return false
+	}
 	d.flows[f] = struct{}{}
 	d.wg.Add(1)
-	return f
+	return true
 }
 
 // end takes a flow out, closes what it has and records it. It may be called more than once.
@@ -106,6 +112,9 @@ func (f *flow) abort() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.aborted = true
+	if f.queue != nil {
+		f.queue.Notify(waiter.WritableEvents) // who waits for the handshake looks, and finds that it failed
+	}
 	if f.room != nil {
 		f.room.close()
 	}
@@ -134,7 +143,7 @@ func (f *flow) speaks(protocol string) {
 func (f *flow) serve(c *roomConn) {
 	c.flow = f
 	f.mu.Lock()
-	f.room = c
+	f.room, f.queue = c, nil
 	if f.aborted {
 		c.close()
 	}

@@ -10,6 +10,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -17,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -109,6 +112,7 @@ type world struct {
 	hosts  map[string][]netip.Addr
 	dir    string
 	door   *door.Door
+	record []sallyport.Flow
 	room   sallyport.Room
 	extra  []sallyport.Bind
 }
@@ -168,7 +172,7 @@ func (w *world) web(host string, h http.Handler) {
 	w.t.Helper()
 	for _, port := range []int{80, 443} {
 		ln := w.listen(host, port)
-		s := &http.Server{Handler: h}
+		s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
 		if port == 443 {
 			s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{w.certificate(host, "*."+host)}}
 		}
@@ -209,8 +213,9 @@ func (w *world) open(c door.Config) {
 	if err := os.WriteFile(w.caFile, append(own, pemOf(w.caCert)...), 0o644); err != nil {
 		w.t.Fatal(err)
 	}
+	up, release := d.Uplink()
 	w.room, err = s.Prepare(context.Background(), sallyport.RoomSpec{
-		ID: fmt.Sprintf("door-%d", loopback.Add(1)), Uplink: d.Uplink(),
+		ID: fmt.Sprintf("door-%d", loopback.Add(1)), Uplink: up,
 		Binds: append(w.extra, sallyport.Bind{Source: w.caFile, Target: "/ca.pem", ReadOnly: true}),
 	})
 	if err != nil {
@@ -220,6 +225,7 @@ func (w *world) open(c door.Config) {
 		if err := w.room.Destroy(context.Background()); err != nil {
 			w.t.Error(err)
 		}
+		release()
 		if err := d.Close(); err != nil {
 			w.t.Error(err)
 		}
@@ -239,11 +245,25 @@ func (w *world) sh(script string) (string, int) {
 	return strings.TrimSpace(out.String()), res.ExitCode
 }
 
+// flows is what the door has recorded until now.
+func (w *world) flows() []sallyport.Flow {
+	for _, f := range first(w.door.Take()) {
+		if i := slices.IndexFunc(w.record, func(have sallyport.Flow) bool {
+			f.Count, f.Sent, f.Received, f.First, f.Last = have.Count, have.Sent, have.Received, have.First, have.Last
+			return f == have
+		}); i < 0 {
+			w.record = append(w.record, f)
+		}
+	}
+	return w.record
+}
+
+func first[A, B any](a A, _ B) A { return a }
+
 // saw tells whether the door has recorded such a flow.
 func (w *world) saw(protocol, host string, decision sallyport.EgressDecision, reason string) bool {
 	w.t.Helper()
-	flows, _ := w.door.Flows()
-	return slices.ContainsFunc(flows, func(f sallyport.Flow) bool {
+	return slices.ContainsFunc(w.flows(), func(f sallyport.Flow) bool {
 		return f.Protocol == protocol && f.Host == host && f.Decision == decision && f.Reason == reason
 	})
 }
@@ -256,6 +276,18 @@ func (w *world) await(protocol, host string, decision sallyport.EgressDecision, 
 			return
 		}
 	}
-	flows, lost := w.door.Flows()
-	w.t.Errorf("no flow %s %s %s %s among %+v, %d lost", protocol, host, decision, reason, flows, lost)
+	w.t.Errorf("no flow %s %s %s %s among %+v", protocol, host, decision, reason, w.record)
+}
+
+// goroutines returns the stacks of those that are in one of these packages.
+func goroutines(packages ...string) string {
+	buf := make([]byte, 8<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	var left []string
+	for g := range strings.SplitSeq(string(buf), "\n\n") {
+		if slices.ContainsFunc(packages, func(p string) bool { return strings.Contains(g, p) }) {
+			left = append(left, g)
+		}
+	}
+	return strings.Join(left, "\n\n")
 }

@@ -33,13 +33,16 @@ type link struct {
 	mtu      int
 	ethernet []byte // before each packet to the room, after the vnet header
 
+	gone  chan struct{} // closed when serve has returned
+	ended sync.Once
+
 	mu    sync.Mutex // of writes by hand; the stack's come together with them anyhow
 	tcp   *tcpStack  // made by serve, when it is first needed
 	spare []byte
 }
 
 func newLink(d *Door, l sallyport.Link) (*link, error) {
-	n := &link{door: d, file: l.File, mtu: l.MTU}
+	n := &link{door: d, file: l.File, mtu: l.MTU, gone: make(chan struct{})}
 	if l.MTU < 576 || l.MTU > 65535 || l.Ethernet != nil && len(l.Ethernet) != ethernetHeader-2 {
 		return nil, errors.New("door: not a link of a sandbox")
 	}
@@ -109,9 +112,12 @@ func (n *link) send(packet []byte, start, checksum int) {
 	_, _ = n.file.Write(n.spare) // one that the room does not get is lost, as on any network
 }
 
-// release ends the TCP stack, when nobody reads the link any more.
+// release ends the TCP stack, when nobody reads the link any more. It may be called more
+// than once.
 func (n *link) release() {
-	if n.tcp != nil {
-		n.tcp.close()
-	}
+	n.ended.Do(func() {
+		if n.tcp != nil {
+			n.tcp.close()
+		}
+	})
 }

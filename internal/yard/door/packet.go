@@ -45,9 +45,14 @@ func (n *link) packet(p packet) {
 	case p.fragment:
 		// The interface takes packets of 64 KiB: nobody needs to split them.
 		d.refused("ip", "", p.dst.String(), 0, ReasonProtocol)
-	case p.protocol == unix.IPPROTO_TCP && len(body) >= 20:
-		n.segment(p)
-	case p.protocol == unix.IPPROTO_UDP && len(body) >= 8:
+	case p.protocol == unix.IPPROTO_TCP:
+		if len(body) >= 20 {
+			n.segment(p)
+		}
+	case p.protocol == unix.IPPROTO_UDP:
+		if len(body) < 8 {
+			return
+		}
 		port := int(binary.BigEndian.Uint16(body[2:]))
 		if p.dst == resolverAddr && port == 53 {
 			if size := int(binary.BigEndian.Uint16(body[4:])); size >= 8 && size <= len(body) {

@@ -171,8 +171,8 @@ func startsHTTP(c *roomConn) bool {
 // serve judges one request.
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	f := r.Context().Value(flowKey{}).(*flow)
-	d := p.door
 	if r.Method == http.MethodConnect || r.Method == "PRI" {
+		w.Header().Set("Connection", "close") // what follows is for a tunnel
 		f.deny(w, r, http.StatusMethodNotAllowed, ReasonMethod)
 		return
 	}
@@ -190,6 +190,13 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 		f.handler.ServeHTTP(w, r)
 		return
 	}
+	p.judge(w, r)
+}
+
+// judge asks the rules about a request and sends it on.
+func (p *proxy) judge(w http.ResponseWriter, r *http.Request) {
+	f := r.Context().Value(flowKey{}).(*flow)
+	d := p.door
 	may := d.cfg.Rules.Request(f.host, f.port, r.Method, r.URL.EscapedPath())
 	if !may.open() {
 		f.deny(w, r, http.StatusForbidden, may.Reason)

@@ -47,7 +47,8 @@ type record struct {
 	clock  func() time.Time
 
 	mu    sync.Mutex
-	kinds map[kind]*sallyport.Flow
+	kinds map[kind]*sallyport.Flow // since the last take
+	told  map[kind]bool            // of all time, without their step; at most as many as are kept
 	lost  int
 }
 
@@ -58,6 +59,9 @@ func (r *record) add(f sallyport.Flow, most int) {
 	r.mu.Lock()
 	if r.kinds == nil {
 		r.kinds = make(map[kind]*sallyport.Flow)
+	}
+	if r.told == nil {
+		r.told = make(map[kind]bool)
 	}
 	known := r.kinds[k]
 	switch {
@@ -72,25 +76,31 @@ func (r *record) add(f sallyport.Flow, most int) {
 		f.Count, f.First, f.Last = 1, now, now
 		r.kinds[k] = &f
 	}
-	tell := known == nil && len(r.kinds) <= most && f.Count == 1 && f.Decision != sallyport.EgressAllowed && r.notice != nil
+	k.step = 0
+	tell := f.Decision != sallyport.EgressAllowed && r.notice != nil && !r.told[k] && len(r.told) < most
+	if tell {
+		r.told[k] = true
+	}
 	r.mu.Unlock()
 	if tell {
 		r.notice(f)
 	}
 }
 
-// all returns what is known in the order in which it began.
-func (r *record) all() ([]sallyport.Flow, int) {
+// take returns what was recorded since it was last called, in the order in which it began.
+func (r *record) take() ([]sallyport.Flow, int) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	flows := make([]sallyport.Flow, 0, len(r.kinds))
 	for _, f := range r.kinds {
 		flows = append(flows, *f)
 	}
+	lost := r.lost
+	r.kinds, r.lost = nil, 0
+	r.mu.Unlock()
 	slices.SortFunc(flows, func(a, b sallyport.Flow) int {
 		return cmp.Or(a.First.Compare(b.First), cmp.Compare(a.Step, b.Step), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Address, b.Address), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Reason, b.Reason))
 	})
-	return flows, r.lost
+	return flows, lost
 }
 
 // note records a flow in the step that runs now.

@@ -45,8 +45,10 @@ func newTCPStack(n *link) (*tcpStack, error) {
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
 	// Nothing is lost or reordered between a room and its door: RACK's timers would only cost.
 	recovery, timeWait := tcpip.TCPRecovery(0), tcpip.TCPTimeWaitTimeoutOption(0)
+	// An honest kernel answers at once: who does not answer for 15 seconds only takes up room.
+	retries := tcpip.TCPSynRetriesOption(3)
 	for _, option := range []tcpip.SettableTransportProtocolOption{
-		&sack, &moderate, &recovery, &timeWait,
+		&sack, &moderate, &recovery, &timeWait, &retries,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: bufferDefault, Max: bufferMost},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: bufferDefault, Max: bufferMost},
 	} {
@@ -95,6 +97,9 @@ func (t *tcpStack) connect(r *tcp.ForwarderRequest) {
 		return
 	}
 	queue := new(waiter.Queue)
+	f.mu.Lock()
+	f.queue = queue
+	f.mu.Unlock()
 	ep, err := r.CreateEndpoint(queue)
 	if err != nil {
 		r.Complete(true)
