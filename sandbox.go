@@ -88,6 +88,9 @@ type RoomSpec struct {
 	ServePort int
 	// Uplink, when set, gives the room a network beside its loopback.
 	Uplink *Uplink `json:"-"`
+	// Trust, when set, are the certificates in PEM of the authorities that the room's programs
+	// trust by default: its /etc/ssl/certs/ca-certificates.crt.
+	Trust []byte `json:"-"`
 	// Started, when set, is told of every program that the room starts, in their order and
 	// before they run: each waits until it returns, so it must be quick. Where the host or the level
 	// cannot tell, the room says so in its Isolation ("program-starts") and Started is never called.

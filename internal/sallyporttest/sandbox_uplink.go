@@ -39,7 +39,7 @@ func testUplink(t *testing.T, s *suite) {
 	addr, resolver := netip.MustParseAddr("198.18.0.2"), netip.MustParseAddr("198.18.0.1")
 	var link sallyport.Link
 	attached := 0
-	r := s.room(t, sallyport.RoomSpec{Uplink: &sallyport.Uplink{Addr: addr, Resolver: resolver, Attach: func(l sallyport.Link) error {
+	r := s.room(t, sallyport.RoomSpec{Trust: []byte("trusted\n"), Uplink: &sallyport.Uplink{Addr: addr, Resolver: resolver, Attach: func(l sallyport.Link) error {
 		attached++
 		link = l
 		return nil
@@ -53,6 +53,9 @@ func testUplink(t *testing.T, s *suite) {
 	}
 	if out, _ := sh(t, r, "cat /etc/resolv.conf; getent ahostsv4 localhost | head -n1 | cut -d' ' -f1"); out != "nameserver 198.18.0.1\n127.0.0.1" {
 		t.Errorf("names: got %q", out)
+	}
+	if out, _ := sh(t, r, "cat /etc/ssl/certs/ca-certificates.crt"); out != "trusted" {
+		t.Errorf("trusted certificates: got %.80q", out)
 	}
 	if out, _ := probe(t, r, "reroute"); out != "EPERM EPERM EPERM" && !(strong(r) && out == "ENOTTY ENOTTY ENOTTY") {
 		t.Errorf("changes of the network by the room's root: got %q, want EPERM each", out)

@@ -30,6 +30,7 @@ type layout struct {
 	Hosts    []string
 	Config   []byte  // config.json
 	Uplink   *uplink // nil without
+	Trust    []byte
 
 	viewMap, bindMap int             // user namespaces of an idRange; -1 without root
 	link             *sallyport.Link // made by build
@@ -523,5 +524,16 @@ func (l *layout) ownEtc(o owned, upper string) error {
 			return err
 		}
 	}
-	return nil
+	if len(l.Trust) == 0 {
+		return nil
+	}
+	for _, dir := range []string{"/ssl", "/ssl/certs"} {
+		if _, err := os.Lstat(upper + dir); err == nil {
+			continue // something in it is hidden
+		}
+		if err := o.dir(upper+dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return o.file(upper+"/ssl/certs/ca-certificates.crt", string(l.Trust))
 }

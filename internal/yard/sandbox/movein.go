@@ -16,13 +16,13 @@ import (
 // its init, which does nothing, could have changed a path on the way.
 func (s *Sandbox) moveIn(r *Room, spec sallyport.RoomSpec, binds []bind) (*sallyport.Link, error) {
 	l := &layout{
-		UID: r.ids.base, Binds: binds, Hostname: roomHostname(spec), Hosts: spec.Hosts,
+		UID: r.ids.base, Binds: binds, Hostname: roomHostname(spec), Hosts: spec.Hosts, Trust: spec.Trust,
 		viewMap: -1, bindMap: int(r.ids.bind.Fd()),
 	}
 	if spec.Uplink != nil {
 		l.Uplink = &uplink{Addr: spec.Uplink.Addr, Resolver: spec.Uplink.Resolver}
 	}
-	if len(binds) == 0 && len(spec.Hosts) == 0 && l.Uplink == nil {
+	if len(binds) == 0 && len(spec.Hosts)+len(spec.Trust) == 0 && l.Uplink == nil {
 		return nil, nil
 	}
 	trees, err := l.cloneBinds()
@@ -62,7 +62,7 @@ func (l *layout) enter(init int, trees []*tree) error {
 	if err := unix.Setns(init, unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("enter the room: %w", err)
 	}
-	if len(l.Hosts) > 0 || l.Uplink != nil {
+	if len(l.Hosts)+len(l.Trust) > 0 || l.Uplink != nil {
 		// Where /etc has no layer of the room's own, it is the host's, as in any room.
 		if err := l.ownEtc(owned{l.UID}, "/etc"); err != nil && !errors.Is(err, unix.EROFS) {
 			return err

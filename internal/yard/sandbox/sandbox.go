@@ -62,7 +62,6 @@ type Sandbox struct {
 
 	warm   Warm
 	pool   *pool
-	filter filters
 	hidden *hidden
 	disks  *templates
 	ranges *ranges  // as root
@@ -136,7 +135,6 @@ func New(c Config) (*Sandbox, error) {
 	open := openRuntime
 	if s.strong {
 		open = openRunsc
-		s.warm.Rooms = 0 // what is put into a waiting room, gVisor does not see
 	}
 	var err error
 	s.runtime, err = open(c.Runtime)
@@ -266,6 +264,9 @@ var hostname = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.-]{0,63}$`)
 // maxBinds bounds what a caller may ask for; a job needs about three.
 const maxBinds = 64
 
+// maxTrust is above what the usual bundles have, which is a quarter of a megabyte.
+const maxTrust = 4 << 20
+
 // checkSpec refuses a room that cannot be made safely.
 func (s *Sandbox) checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 	invalid := func(format string, args ...any) ([]bind, error) {
@@ -305,6 +306,9 @@ func (s *Sandbox) checkSpec(spec sallyport.RoomSpec) ([]bind, error) {
 	if spec.Uplink != nil && s.strong && s.rootless {
 		return nil, sallyport.Errorf(sallyport.CodeUnavailable, "a room of level %s can have no network without root: runsc does not make one", Strong).
 			WithHint("run the runner as root, or let the job have no network")
+	}
+	if len(spec.Trust) > maxTrust {
+		return invalid("%d bytes of certificates are too many", len(spec.Trust))
 	}
 	if spec.Image != "" {
 		if fi, err := os.Lstat(spec.Image); err != nil || !fi.IsDir() || !filepath.IsAbs(spec.Image) {
@@ -433,8 +437,7 @@ const startTimeout = time.Minute
 
 // build makes the room's namespaces and mounts, and waits for its init.
 func (s *Sandbox) build(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) error {
-	filter := s.filter.get()
-	l, err := s.layout(ctx, r, spec, binds, groups, ctl, filter != nil)
+	l, err := s.layout(ctx, r, spec, binds, groups, ctl)
 	if err != nil {
 		return err
 	}
@@ -443,11 +446,6 @@ func (s *Sandbox) build(ctx context.Context, r *Room, spec sallyport.RoomSpec, b
 		return err
 	}
 	r.control = control
-	if filter != nil {
-		if _, err := control.Write(filter); err != nil {
-			return fmt.Errorf("hand the filter of system calls to the room: %w", err)
-		}
-	}
 	r.keeper, err = s.launch(l, spec.ID, theirs)
 	theirs.Close()
 	r.link = l.link
@@ -475,18 +473,8 @@ func (s *Sandbox) build(ctx context.Context, r *Room, spec sallyport.RoomSpec, b
 		return (&sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the room did not start on this host", Err: errors.New(r.keeper.words())}).
 			WithHint("the runner's log has the runtime's reason")
 	}
-	pid, err := r.findInit(groups)
-	if err != nil {
+	if err := r.findInit(groups); err != nil {
 		return err
-	}
-	if filter != nil {
-		if err := filtered(pid, 1+len(r.told)); err != nil { // the listener to program starts is one more
-			return err
-		}
-	} else if !s.rootless && !s.strong {
-		if err := s.filter.learn(pid); err != nil {
-			s.log.InfoContext(ctx, "the runtime compiles the filter of system calls for each room", "why", err)
-		}
 	}
 	if err := r.groups.verify(ctl, r.limits); err != nil {
 		return (&sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the host did not take the room's limits", Err: err}).
@@ -539,10 +527,10 @@ func roomHostname(spec sallyport.RoomSpec) string {
 }
 
 // layout gathers what the keeper needs to know.
-func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers, filter bool) (*layout, error) {
+func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) (*layout, error) {
 	l := &layout{
 		Stage: r.dir(), Rootless: s.rootless, Strong: s.strong, Binds: binds, InitExe: s.initExe,
-		Hostname: roomHostname(spec), Hosts: spec.Hosts, viewMap: -1, bindMap: -1,
+		Hostname: roomHostname(spec), Hosts: spec.Hosts, Trust: spec.Trust, viewMap: -1, bindMap: -1,
 	}
 	l.Binds = append(l.Binds, bind{Source: l.InitExe, Target: roomInitExe, ReadOnly: true})
 	if spec.Uplink != nil {
@@ -560,7 +548,7 @@ func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, 
 	}
 	rs := roomSpec{
 		hostname: l.Hostname, limits: r.limits, enforce: ctl, rlimits: limits, starts: spec.Started != nil,
-		strong: s.strong, uplink: spec.Uplink != nil, filter: filter,
+		strong: s.strong, uplink: spec.Uplink != nil,
 	}
 	if ctl != (controllers{}) {
 		rs.cgroup = r.group
