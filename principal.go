@@ -8,8 +8,7 @@ type PrincipalKind string
 const (
 	Nobody PrincipalKind = ""       // not authenticated; may do nothing
 	Person PrincipalKind = "person" // a human being
-	Bot    PrincipalKind = "bot"    // a program with tokens of its own
-	Agent  PrincipalKind = "agent"  // a program that acts for a person
+	Bot    PrincipalKind = "bot"    // an API token with a name of its own
 	Runner PrincipalKind = "runner" // an enrolled runner
 	System PrincipalKind = "system" // a stage of the river
 )
@@ -21,12 +20,9 @@ type Principal struct {
 	ID   string        `json:"id"`   // stable; never reused
 	Name string        `json:"name"` // for people to read
 
-	// What follows limits the credential; what the principal may do is for its account
-	// and the rules to say. Without an account, it is what its credentials say together.
-	Projects []ProjectID `json:"projects,omitempty"` // those it may touch; an administrator may touch all
+	// Projects are those that the principal may touch; an administrator may touch all.
+	Projects []ProjectID `json:"projects,omitempty"`
 	Admin    bool        `json:"admin,omitempty"`
-	Actions  []string    `json:"actions,omitempty"` // those it may do; none: all
-	Whole    bool        `json:"whole,omitempty"`   // everything that its account may
 }
 
 // String returns "kind:name".

@@ -48,8 +48,6 @@ type Tx interface {
 	Caches() CacheTx
 	Doors() DoorTx
 	Secrets() SecretTx
-	Accounts() AccountTx
-	AccessFiles() AccessFileTx
 }
 
 type ProjectTx interface {

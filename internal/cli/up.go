@@ -23,14 +23,37 @@ type serving struct {
 	Capacity  int    `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
 	WarmRooms int    `help:"Rooms made before jobs ask for them; -1: half as many as CPUs, 0: none." default:"-1" env:"SALLYPORT_WARM_ROOMS"`
 	actionFlags
+	egressFlags
 	Registry []string `help:"Registry that images of job and service containers may come from (repeatable); * is any." env:"SALLYPORT_REGISTRIES" placeholder:"HOST"`
 }
 
 func (s serving) config(log *slog.Logger) daemon.Config {
 	return daemon.Config{
 		Data: s.Data, Listen: s.Listen, BaseURL: s.BaseURL, Instance: s.Instance, Store: s.Store, TLSCert: s.TLSCert, TLSKey: s.TLSKey,
-		Capacity: s.Capacity, WarmRooms: s.WarmRooms, Actions: s.actionFlags.config(), Registries: s.Registry, Log: log,
+		Capacity: s.Capacity, WarmRooms: s.WarmRooms, Actions: s.actionFlags.config(), Egress: s.egressFlags.config(), Registries: s.Registry, Log: log,
 	}
+}
+
+// egressFlags say how far jobs may reach out of their rooms.
+type egressFlags struct {
+	Egress string `help:"What jobs of projects without .sallyport/egress.yaml may reach: none, listed (the same, for there is no list) or registries (package registries, each version judged)." enum:"none,listed,registries" default:"registries" env:"SALLYPORT_EGRESS" placeholder:"LEVEL"`
+	reachFlags
+}
+
+// reachFlags are those that the runner has too.
+type reachFlags struct {
+	EgressPrivate []string `name:"egress-private" help:"Address that is not public and that rules may reach nevertheless: CIDR, ADDRESS, HOST or HOST=ADDRESS (repeatable)." env:"SALLYPORT_EGRESS_PRIVATE" placeholder:"WHAT"`
+	Advisories    string   `help:"Directory of advisories in OSV's format, by which malicious packages are known." env:"SALLYPORT_ADVISORIES" placeholder:"DIR"`
+}
+
+func (f egressFlags) config() daemon.EgressConfig {
+	c := f.reachFlags.config()
+	c.Level = sallyport.EgressLevel(f.Egress)
+	return c
+}
+
+func (f reachFlags) config() daemon.EgressConfig {
+	return daemon.EgressConfig{Private: f.EgressPrivate, Advisories: f.Advisories}
 }
 
 type upCmd struct {
@@ -113,11 +136,13 @@ type runnerCmd struct {
 	ID        string `required:"" help:"Id of the runner."`
 	Capacity  int    `help:"Jobs at the same time."`
 	WarmRooms int    `help:"Rooms made ahead." default:"-1"`
+	Home      string `help:"Home directory of who configured the package clients of this host."`
+	reachFlags
 }
 
 func (c runnerCmd) Run(e *env) error {
 	return daemon.Runner(e.ctx, daemon.RunnerConfig{
-		Socket: c.Socket, WorkDir: c.Work, ID: c.ID, Capacity: c.Capacity, WarmRooms: c.WarmRooms, Parent: os.Stdin, Log: newLogger(e, "text", false),
+		Socket: c.Socket, WorkDir: c.Work, ID: c.ID, Capacity: c.Capacity, WarmRooms: c.WarmRooms, Egress: c.reachFlags.config(), Home: c.Home, Parent: os.Stdin, Log: newLogger(e, "text", false),
 	})
 }
 

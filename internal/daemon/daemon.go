@@ -47,6 +47,7 @@ type Config struct {
 	// Registries are those that images of containers may come from; none by default.
 	Registries []string
 	Actions    ActionsConfig
+	Egress     EgressConfig
 	Exe        string // our binary, for the children; "" = the running one
 	Log        *slog.Logger
 }

@@ -313,13 +313,12 @@ func (in *installation) openEngine(ctx context.Context) error {
 		return err
 	}
 	in.engine, err = engine.New(engine.Config{
-		Actions: in.c.Actions.engine(from),
-		Images:  images, Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
+		Actions: in.c.Actions.engine(from), Egress: in.c.Egress.Level,
+		Images: images, Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
 		Notary: notary, Verifier: verifier, Tokens: tokens, Trail: trail{in}, Target: in.target,
 		Instance: authority.Instance(), BaseURL: in.c.BaseURL, TrustRoot: root, Version: Version(), Clock: time.Now, Log: in.log,
 		Trouble: func() []string { return diskTrouble(in.c.Data) },
 		Sealer:  in.keys,
-		Known:   []sallyport.Principal{operator(), in.runnerPrincipal()},
 	})
 	if err != nil {
 		return err

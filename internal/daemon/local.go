@@ -43,8 +43,8 @@ type LocalConfig struct {
 	Matrix    map[string]string  // only the cells with these values
 	Env       []sallyport.EnvVar // before the workflow's own env
 	Capacity  int
-	Level     string // of isolation; "" = standard
 	Actions   ActionsConfig
+	Egress    EgressConfig
 	Tools     *tools.Cache
 	// Visit, when set, is called in the room of each job that failed, before the room goes.
 	Visit func(ctx context.Context, job sallyport.Job, open Open)
@@ -83,7 +83,7 @@ func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s
 	var boxErr error
 	boxReady := make(chan struct{})
 	parts.Go(func() {
-		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), c.Level, sandbox.Warm{Rooms: 1, Once: true, Like: runner.RoomLike(sallyport.Limits{})}, c.Log)
+		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), sandbox.Warm{Rooms: 1, Once: true, Like: runner.RoomLike(sallyport.Limits{})}, c.Log)
 		close(boxReady)
 		if boxErr == nil {
 			box.Warm(work)
@@ -96,7 +96,7 @@ func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s
 
 	watching, endWatch := context.WithCancelCause(ctx)
 	defer endWatch(nil)
-	yard, stopRunner := context.WithCancelCause(sallyport.WithPrincipal(work, localRunner()))
+	yard, stopRunner := context.WithCancelCause(sallyport.WithPrincipal(work, sallyport.Principal{Kind: sallyport.Runner, ID: "local", Name: "local"}))
 	runnerGone := make(chan struct{})
 	go func() {
 		defer close(runnerGone)
@@ -132,9 +132,13 @@ func (l *local) serve(ctx context.Context, c LocalConfig, box *sandbox.Sandbox, 
 	if capacity <= 0 {
 		capacity = max(2, runtime.NumCPU())
 	}
+	reach, err := c.Egress.open(packageCache(dir+"-packages"), os.Getenv, c.Log)
+	if err != nil {
+		return err
+	}
 	r, err := runner.New(runner.Config{
 		Yard: l.engine.Yard(), Sandbox: box, WorkDir: dir, ID: "local", Name: "local",
-		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now, Visit: c.Visit, Tools: c.Tools,
+		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now, Visit: c.Visit, Tools: c.Tools, Egress: reach,
 	})
 	if err != nil {
 		return err
@@ -194,7 +198,7 @@ func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err er
 	}
 	cfg := engine.Config{
 		Images: images, Store: store, Repositories: l.repos, Blobs: blobs, Logs: logs, Gates: gates, Instance: attest.Instance("local.invalid"),
-		BaseURL: "http://local.invalid", Version: Version(), Clock: time.Now, Log: c.Log, Vars: c.Vars, Known: []sallyport.Principal{operator(), localRunner()},
+		BaseURL: "http://local.invalid", Version: Version(), Clock: time.Now, Log: c.Log, Vars: c.Vars,
 	}
 	if len(c.Secrets) > 0 {
 		cfg.Lend = func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error) { return c.Secrets, nil }
@@ -204,14 +208,10 @@ func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err er
 		return nil, err
 	}
 	cfg.Repository = repository(ctx, l.repos, c)
-	cfg.Actions = c.Actions.engine(from)
+	cfg.Actions, cfg.Egress = c.Actions.engine(from), c.Egress.Level
 	cfg.Actions.OwnLock, cfg.OwnEgress = true, true // a work tree has no other branch that could decide
 	l.engine, err = engine.New(cfg)
 	return l, err
-}
-
-func localRunner() sallyport.Principal {
-	return sallyport.Principal{Kind: sallyport.Runner, ID: "local", Name: "local"}
 }
 
 // LocalPlan compiles the workflows that Local would start, and runs nothing.

@@ -68,7 +68,16 @@ func (in *installation) runRunner(ctx context.Context) error {
 		cmd.Args = append(cmd.Args, "--capacity", itoa(in.c.Capacity))
 	}
 	cmd.Args = append(cmd.Args, "--warm-rooms="+itoa(in.c.WarmRooms))
-	cmd.Env = yardEnv()
+	for _, p := range in.c.Egress.Private {
+		cmd.Args = append(cmd.Args, "--egress-private", p)
+	}
+	if in.c.Egress.Advisories != "" {
+		cmd.Args = append(cmd.Args, "--advisories", in.c.Egress.Advisories)
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		cmd.Args = append(cmd.Args, "--home", home)
+	}
+	cmd.Env = yardEnv(registryEnv[:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for us to hand on
 	confined(cmd, in.c.Data, "runner", "run/yard.sock")
 	// The runner ends when this pipe does, also when we are killed.
@@ -95,10 +104,10 @@ func (in *installation) runRunner(ctx context.Context) error {
 }
 
 // yardEnv is the environment of processes of the yard: nothing of ours that
-// could hold a secret.
-func yardEnv() []string {
+// could hold a secret, but what more names.
+func yardEnv(more ...string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
-	for _, name := range []string{"TMPDIR", "TZ", "LANG"} {
+	for _, name := range append([]string{"TMPDIR", "TZ", "LANG"}, more...) {
 		if v := os.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
@@ -114,6 +123,8 @@ type RunnerConfig struct {
 	Capacity int
 	// WarmRooms is how many rooms wait for jobs; negative: warmRooms.
 	WarmRooms int
+	Egress    EgressConfig
+	Home      string    // of who configured the host's package clients
 	Parent    io.Reader // ends when the parent process does
 	Log       *slog.Logger
 }
@@ -137,7 +148,7 @@ func Runner(ctx context.Context, c RunnerConfig) error {
 	if warm.Rooms < 0 {
 		warm.Rooms = warmRooms()
 	}
-	box, err := newSandbox(filepath.Join(c.WorkDir, "rooms"), sandbox.Level, warm, c.Log)
+	box, err := newSandbox(filepath.Join(c.WorkDir, "rooms"), warm, c.Log)
 	if err != nil {
 		return err
 	}
@@ -145,8 +156,13 @@ func Runner(ctx context.Context, c RunnerConfig) error {
 	if capacity <= 0 {
 		capacity = max(2, runtime.NumCPU())
 	}
+	reach, err := c.Egress.open(filepath.Join(c.WorkDir, "packages"), homeEnv(c.Home), c.Log)
+	if err != nil {
+		return err
+	}
 	r, err := runner.New(runner.Config{
-		Yard: client.Yard(), Sandbox: box, WorkDir: filepath.Join(c.WorkDir, "jobs"), ID: sallyport.RunnerID(c.ID), Name: "embedded",
+		Egress: reach,
+		Yard:   client.Yard(), Sandbox: box, WorkDir: filepath.Join(c.WorkDir, "jobs"), ID: sallyport.RunnerID(c.ID), Name: "embedded",
 		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now,
 		Tools: tools.Open(filepath.Join(c.WorkDir, "tools")),
 	})
@@ -174,8 +190,8 @@ func Runner(ctx context.Context, c RunnerConfig) error {
 // hundredths of a second longer.
 func warmRooms() int { return min(max(1, runtime.NumCPU()/2), 8) }
 
-func newSandbox(stateDir, level string, warm sandbox.Warm, log *slog.Logger) (*sandbox.Sandbox, error) {
-	return sandbox.New(sandbox.Config{StateDir: stateDir, Level: level, Warm: warm, Log: log})
+func newSandbox(stateDir string, warm sandbox.Warm, log *slog.Logger) (*sandbox.Sandbox, error) {
+	return sandbox.New(sandbox.Config{StateDir: stateDir, Warm: warm, Log: log})
 }
 
 // CheckHost reports what this host can enforce.
@@ -185,7 +201,7 @@ func CheckHost(ctx context.Context, log *slog.Logger) (sallyport.Isolation, erro
 		return sallyport.Isolation{}, err
 	}
 	defer os.RemoveAll(dir)
-	box, err := newSandbox(dir, sandbox.Level, sandbox.Warm{}, log)
+	box, err := newSandbox(dir, sandbox.Warm{}, log)
 	if err != nil {
 		return sallyport.Isolation{}, err
 	}
@@ -199,7 +215,7 @@ func Proxy(ctx context.Context, dir string, log *slog.Logger) error {
 
 // Release is the host process of one release.
 func Release(ctx context.Context, dir string, log *slog.Logger) error {
-	box, err := newSandbox(filepath.Join(dir, "rooms"), sandbox.Level, sandbox.Warm{}, log)
+	box, err := newSandbox(filepath.Join(dir, "rooms"), sandbox.Warm{}, log)
 	if err != nil {
 		return err
 	}

@@ -137,29 +137,29 @@ func (s doors) Doors(ctx context.Context, id sallyport.RunID) ([]sallyport.Door,
 	var out []sallyport.Door
 	err := s.e.view(ctx, func(tx sallyport.Tx) error {
 		var err error
-		_, out, err = runDoors(tx, id)
+		out, err = runDoors(tx, id)
 		return err
 	})
 	return out, err
 }
 
-// runDoors returns the doors of a run's jobs that started, in the order of the jobs, and its plan.
-func runDoors(tx sallyport.Tx, id sallyport.RunID) (*sallyport.Plan, []sallyport.Door, error) {
+// runDoors returns the doors of a run's jobs that started, in the order of the jobs.
+func runDoors(tx sallyport.Tx, id sallyport.RunID) ([]sallyport.Door, error) {
 	encoded, err := tx.Runs().Plan(id)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	plan, err := decodePlan(encoded)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	jobs, err := tx.Jobs().Outline(id)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	entries, err := tx.Doors().ByRun(id)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var out []sallyport.Door
 	for _, j := range inOrder(jobs) {
@@ -168,7 +168,7 @@ func runDoors(tx sallyport.Tx, id sallyport.RunID) (*sallyport.Plan, []sallyport
 		}
 		out = append(out, sallyport.Door{Job: j.ID, Name: j.Name, Key: topKey(j), Attempt: j.Attempt, Rules: ofJob(planEgress(plan), j), Record: doorOf(entries, j)})
 	}
-	return plan, out, nil
+	return out, nil
 }
 
 // doorOf puts the records of a job's last attempt together.
@@ -219,7 +219,7 @@ func (s doors) Learn(ctx context.Context, id sallyport.ProjectID, last int, file
 			return err
 		}
 		for _, r := range list {
-			_, all, err := runDoors(tx, r.ID)
+			all, err := runDoors(tx, r.ID)
 			if err != nil {
 				return err
 			}

@@ -60,9 +60,7 @@ func New(c Config) (*Firewall, error) {
 	if c.Transport == nil || c.Now == nil || c.Log == nil || c.CacheDir == "" {
 		return nil, errors.New("firewall: a transport, a clock, a logger and a directory are needed")
 	}
-	dir, err := openCache(filepath.Join(c.CacheDir, "packages"), c.CacheBytes, c.Now(), func(err error) {
-		c.Log.Warn("packages of earlier jobs cannot be used", "err", err)
-	})
+	dir, err := openCache(filepath.Join(c.CacheDir, "packages"), c.CacheBytes, c.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -113,6 +113,8 @@ func (s *step) inContainerRoom(ctx context.Context, a *sallyport.PlanAction, c *
 	if j.services != nil {
 		spec.Serve, spec.ServePort = j.services.path, toolkit.Port
 	}
+	release := j.door.opens(&spec)
+	defer release()
 	room, err := j.runner.cfg.Sandbox.Prepare(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("prepare the room of the action: %w", err)

@@ -131,6 +131,7 @@ func (j *job) environ(f *frame, env *variables, files *commandFiles, action bool
 	if j.container != nil {
 		all.setAll(j.container.env.each())
 	}
+	all.setAll(j.door.variables())
 	for _, name := range env.names {
 		all.set(env.values[name])
 	}

@@ -51,6 +51,8 @@ type job struct {
 	tools          sallyport.Room // of the host's tools, beside a container
 	toolList       []tools.Tool   // of the runner's tool cache, as the job sees it
 	actionRooms    atomic.Int64
+	door           *jobDoor // nil when the job reaches nothing outside
+	releaseRoom    func()   // from the door
 
 	trace    *trace.Recorder // of what the job does; nil until there is something to record
 	volume   *os.File        // the file system that it listens to
@@ -158,6 +160,7 @@ func (j *job) handIn(ctx context.Context, killed bool, result sallyport.JobResul
 		defer cancel()
 	}
 	record := j.endTrace() // while the workspace is there
+	j.door.handIn(ctx)
 	end, err := j.log.close(ctx)
 	if err != nil {
 		j.slog.WarnContext(ctx, "log was not delivered whole", "err", err)
@@ -336,6 +339,9 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 	}
 	f, err := j.newFrame()
 	if err != nil {
+		return nil, err
+	}
+	if err := j.openDoor(ctx); err != nil {
 		return nil, err
 	}
 	if err := j.prepareRooms(ctx, f); err != nil {

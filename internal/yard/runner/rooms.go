@@ -69,12 +69,21 @@ func (j *job) prepareRooms(ctx context.Context, f *frame) error {
 	}
 	j.peers, j.hosts = spec.Peers, spec.Hosts
 	f.scope.Set("job", withEntries(f.scope.Get("job"), j.jobEntries()...))
+	j.releaseRoom = j.door.opens(&spec)
 	if j.needsServices() {
 		if err := j.serve(ctx, &spec); err != nil {
 			return err
 		}
 	}
-	if j.room, err = j.runner.cfg.Sandbox.Prepare(ctx, spec); err != nil {
+	j.room, err = j.runner.cfg.Sandbox.Prepare(ctx, spec)
+	if spec.Uplink != nil && sallyport.ErrorCode(err) == sallyport.CodeUnavailable {
+		why, _ := sallyport.ErrorMessage(err)
+		j.log.say(0, sallyport.LogWarning, "The job reaches nothing outside its room: %s.", why)
+		j.door.close()
+		j.door, spec.Uplink, spec.Trust = nil, nil, nil
+		j.room, err = j.runner.cfg.Sandbox.Prepare(ctx, spec)
+	}
+	if err != nil {
 		return fmt.Errorf("prepare the room: %w", err)
 	}
 	return nil
@@ -129,6 +138,10 @@ func (j *job) destroyRooms(ctx context.Context) error {
 		}
 	}
 	j.endSidecars(ctx)
+	if j.releaseRoom != nil {
+		j.releaseRoom()
+	}
+	j.door.close()
 	return errors.Join(errs...)
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/door"
 	"github.com/sallyport-ci/sallyport/internal/yard/image"
 	"github.com/sallyport-ci/sallyport/internal/yard/tools"
 	"github.com/sallyport-ci/sallyport/internal/yard/trace"
@@ -55,8 +56,10 @@ type Config struct {
 	ImageDir string
 	// Tools are toolchains beside those of the host; nil when there are none.
 	Tools *tools.Cache
-	Log   *slog.Logger
-	Clock func() time.Time
+	// Egress is what the doors of rooms have; the zero value lets rules reach public hosts.
+	Egress Egress
+	Log    *slog.Logger
+	Clock  func() time.Time
 }
 
 // Open runs a command in the room of a job as its next step would run there.
@@ -107,6 +110,9 @@ func New(cfg Config) (*Runner, error) {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
+	}
+	if cfg.Egress.Dialer == nil {
+		cfg.Egress.Dialer = new(door.Dialer)
 	}
 	return &Runner{cfg: cfg, layout: newLayout, trees: trees{dir: filepath.Join(cfg.WorkDir, treesDir)}}, nil
 }
