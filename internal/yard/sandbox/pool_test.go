@@ -126,6 +126,10 @@ func TestPool(t *testing.T) {
 		t.Errorf("a second room of the same id: %v", err)
 	}
 
+	if err := room.Destroy(ctx); err != nil {
+		t.Error(err)
+	}
+
 	// Another one takes its place, and whoever wants another room gets one that is made for it.
 	awaitWaiting(t, s, 1)
 	after := s.pool.names()
