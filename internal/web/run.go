@@ -101,6 +101,7 @@ type runView struct {
 	Statements []statementView
 	Verdicts   []sallyport.Verdict
 	CacheUses  []cacheUse
+	Refusals   []runDoor
 	Missing    []string // parts that could not be had, in words
 }
 
@@ -154,6 +155,9 @@ func (s *server) runEvidence(ctx context.Context, v *runView) {
 	uses, err := s.Caches.CacheUses(ctx, v.ID)
 	miss("caches", err)
 	v.CacheUses = cacheUses(uses, v.Jobs)
+	doors, err := s.Doors.Doors(ctx, v.ID)
+	miss("what the jobs reached", err)
+	v.Refusals = refusals(doors)
 	verdicts, err := s.Gates.Verdicts(ctx, v.Run.Project, sallyport.Page{Limit: 200})
 	miss("verdicts", err)
 	for _, d := range verdicts {

@@ -68,6 +68,7 @@ func newFake() *fake {
 	sampleOperations(f)
 	sampleCaches(f)
 	sampleTrace(f)
+	sampleDoors(f)
 	f.secrets = []sallyport.SecretEntry{
 		{Project: "p-shop", Name: "DATABASE_PASSWORD", Environment: "prod", SetAt: ago(26 * time.Hour), SetBy: "person:anna"},
 		{Project: "p-shop", Name: "REGISTRY_TOKEN", SetAt: ago(9 * 24 * time.Hour), SetBy: "person:" + hostile},
@@ -97,6 +98,31 @@ func sampleTrace(f *fake) {
 				jobs[i].Trace = digest("trace")
 			}
 		}
+	}
+}
+
+func sampleDoors(f *fake) {
+	digest := sallyport.DigestOf([]byte("package"))
+	commit := commitLive
+	f.doors = map[sallyport.RunID][]sallyport.Door{
+		runFailed: {{Job: jobFailed, Name: "test", Key: "test", Attempt: 1,
+			Rules: sallyport.EgressRules{Level: sallyport.EgressRegistries, Commit: commit, File: sallyport.PlanFile{Path: ".sallyport/egress.yaml"}},
+			Record: sallyport.DoorRecord{
+				Flows: []sallyport.Flow{
+					{Step: 2, Protocol: "tls", Host: "api.example.com", Port: 443, Decision: sallyport.EgressAllowed, Rule: ".sallyport/egress.yaml:4", Count: 3, Sent: 2100, Received: 51200},
+					{Step: 3, Protocol: "dns", Host: "collector.evil.example", Decision: sallyport.EgressDenied, Reason: "host-not-allowed", Count: 14},
+					{Step: 3, Protocol: "tcp", Address: "169.254.169.254", Port: 80, Decision: sallyport.EgressDenied, Reason: "address-without-name", Count: 2},
+					{Protocol: "tls", Host: hostile, Port: 443, Decision: sallyport.EgressDenied, Reason: hostile, Count: 1},
+				},
+				Packages: []sallyport.PackageFetch{
+					{Step: 2, PURL: "pkg:npm/left-pad@1.3.0", Digest: digest, Size: 3600, Decision: sallyport.EgressAllowed},
+					{Step: 3, PURL: "pkg:npm/lodahs@4.17.21", Decision: sallyport.EgressDenied, Reason: "its name is that of lodash but for two letters"},
+				},
+				Uses: []sallyport.CredentialUse{{Step: 3, Credential: "upload", Host: "packages.example.com", Method: "PUT", Status: 201, Scrubbed: 1, Decision: sallyport.EgressAllowed}},
+				Lost: 12,
+			}}},
+		runPassed: {{Job: jobBig, Name: "test", Key: "test", Attempt: 1, Rules: sallyport.EgressRules{Level: sallyport.EgressListed, Observe: true, Commit: commit, File: sallyport.PlanFile{Path: ".sallyport/egress.yaml"}},
+			Record: sallyport.DoorRecord{Flows: []sallyport.Flow{{Protocol: "tls", Host: "new.example.com", Port: 443, Decision: sallyport.EgressObserved, Reason: "host-not-allowed", Count: 2}}}}},
 	}
 }
 

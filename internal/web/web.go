@@ -120,6 +120,7 @@ func (s *server) routes() http.Handler {
 	page("POST /runs/{run}/cancel", s.cancelRun)
 	page("GET /runs/{run}/jobs/{job}", s.jobPage)
 	page("GET /runs/{run}/jobs/{job}/trace", s.tracePage)
+	page("GET /runs/{run}/jobs/{job}/network", s.doorPage)
 	page("GET /runs/{run}/jobs/{job}/log", s.rawLog)
 	page("GET /runs/{run}/jobs/{job}/log/events", s.logEvents)
 	page("GET /artifacts/{artifact}", s.artifactPage)
