@@ -144,7 +144,7 @@ func TestUnpack(t *testing.T) {
 				t.Fatal(err)
 			}
 			i, layers := image(t, c.layers...)
-			dir, err := s.Root(t.Context(), i, layers)
+			dir, _, err := s.Root(t.Context(), i, layers)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +177,7 @@ func TestRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 			i, open := image(t, layers...)
-			if _, err := s.Root(t.Context(), i, open); sallyport.ErrorCode(err) != sallyport.CodeInvalid {
+			if _, _, err := s.Root(t.Context(), i, open); sallyport.ErrorCode(err) != sallyport.CodeInvalid {
 				t.Errorf("got %v, want %s", err, sallyport.CodeInvalid)
 			}
 			if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
@@ -195,7 +195,7 @@ func TestOtherContent(t *testing.T) {
 	}
 	i, open := image(t, []e{{"f", "a", "1"}})
 	i.Layers[0].DiffID = sallyport.DigestOf([]byte("another"))
-	if _, err := s.Root(t.Context(), i, open); sallyport.ErrorCode(err) != sallyport.CodeInvalid {
+	if _, _, err := s.Root(t.Context(), i, open); sallyport.ErrorCode(err) != sallyport.CodeInvalid {
 		t.Errorf("got %v, want %s", err, sallyport.CodeInvalid)
 	}
 }
@@ -207,7 +207,7 @@ func TestOwnersAndModes(t *testing.T) {
 		t.Fatal(err)
 	}
 	i, open := image(t, []e{{"f", "a", "1"}})
-	dir, err := s.Root(t.Context(), i, open)
+	dir, _, err := s.Root(t.Context(), i, open)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestUnpackedOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			_, err := s.Root(t.Context(), i, func(ctx context.Context, d sallyport.Digest) (io.ReadCloser, error) {
+			_, _, err := s.Root(t.Context(), i, func(ctx context.Context, d sallyport.Digest) (io.ReadCloser, error) {
 				mu.Lock()
 				opened++
 				mu.Unlock()
@@ -277,4 +277,63 @@ func FuzzLayer(f *testing.F) {
 			t.Errorf("written outside of the root: %v, %v", left, err)
 		}
 	})
+}
+
+// TestEviction keeps what is in use and what was used last, also over a restart.
+func TestEviction(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "images")
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.maxImages = 2
+	use := func(s *Store, name string) (root string, release func()) {
+		t.Helper()
+		l, blob := layer(t, e{"f", name, name})
+		i := sallyport.Image{Reference: name, Digest: sallyport.DigestOf([]byte(name)), Layers: []sallyport.ImageLayer{l}}
+		root, release, err := s.Root(t.Context(), i, func(context.Context, sallyport.Digest) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(blob)), nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return root, release
+	}
+	there := func(root string) bool { _, err := os.Stat(root); return err == nil }
+	age := func(root string, by time.Duration) {
+		t.Helper()
+		at := time.Now().Add(-by)
+		if err := os.Chtimes(filepath.Dir(root), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, releaseA := use(s, "a")
+	b, releaseB := use(s, "b")
+	c, releaseC := use(s, "c")
+	age(a, 3*time.Hour)
+	age(b, 2*time.Hour)
+	age(c, time.Hour)
+	releaseC() // three, two of them in use: the one that is not goes, though it was used last
+	if !there(a) || !there(b) || there(c) {
+		t.Errorf("in use: %v %v, not in use: %v", there(a), there(b), there(c))
+	}
+	releaseA()
+	releaseB()
+	releaseB() // counts once
+	d, releaseD := use(s, "d")
+	releaseD()
+	if there(a) || !there(b) || !there(d) {
+		t.Errorf("the oldest %v, the others %v %v", there(a), there(b), there(d))
+	}
+	again, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.maxBytes = 1 // of "b" and "d" one byte each
+	age(b, 2*time.Hour)
+	again.evict()
+	if there(b) || !there(d) {
+		t.Errorf("by bytes: %v %v", there(b), there(d))
+	}
 }

@@ -133,12 +133,15 @@ func (j *job) fetchImage(ctx context.Context, reference, what string) (*containe
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	j.log.say(0, sallyport.LogSystem, "%s: image %s is %s.", what, reference, i.Digest)
-	root, err := store.Root(ctx, i, func(ctx context.Context, d sallyport.Digest) (io.ReadCloser, error) {
+	root, release, err := store.Root(ctx, i, func(ctx context.Context, d sallyport.Digest) (io.ReadCloser, error) {
 		return j.runner.cfg.Yard.ImageLayer(ctx, j.lease.Ref, reference, d)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
+	j.mu.Lock()
+	j.release = append(j.release, release) // when the rooms are gone
+	j.mu.Unlock()
 	c := &container{
 		image: i, root: root, user: i.Config.User, dir: i.Config.WorkingDir,
 		argv: append(append([]string{}, i.Config.Entrypoint...), i.Config.Cmd...),
