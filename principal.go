@@ -8,7 +8,8 @@ type PrincipalKind string
 const (
 	Nobody PrincipalKind = ""       // not authenticated; may do nothing
 	Person PrincipalKind = "person" // a human being
-	Bot    PrincipalKind = "bot"    // an API token with a name of its own
+	Bot    PrincipalKind = "bot"    // a program with tokens of its own
+	Agent  PrincipalKind = "agent"  // a program that acts for a person
 	Runner PrincipalKind = "runner" // an enrolled runner
 	System PrincipalKind = "system" // a stage of the river
 )
@@ -20,9 +21,12 @@ type Principal struct {
 	ID   string        `json:"id"`   // stable; never reused
 	Name string        `json:"name"` // for people to read
 
-	// Projects are those that the principal may touch; an administrator may touch all.
-	Projects []ProjectID `json:"projects,omitempty"`
+	// What follows limits the credential; what the principal may do is for its account
+	// and the rules to say. Without an account, it is what its credentials say together.
+	Projects []ProjectID `json:"projects,omitempty"` // those it may touch; an administrator may touch all
 	Admin    bool        `json:"admin,omitempty"`
+	Actions  []string    `json:"actions,omitempty"` // those it may do; none: all
+	Whole    bool        `json:"whole,omitempty"`   // everything that its account may
 }
 
 // String returns "kind:name".

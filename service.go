@@ -33,6 +33,7 @@ type Services struct {
 	Caches      Caches
 	Doors       Doors
 	Secrets     Secrets
+	Rights      Rights
 }
 
 // Projects are the repositories with their runs.

@@ -48,6 +48,8 @@ type Tx interface {
 	Caches() CacheTx
 	Doors() DoorTx
 	Secrets() SecretTx
+	Accounts() AccountTx
+	AccessFiles() AccessFileTx
 }
 
 type ProjectTx interface {

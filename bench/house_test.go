@@ -84,6 +84,7 @@ func newHouse(b *testing.B) *house {
 		Store: h.store, Repositories: h.repos, Blobs: blobs, Logs: logs, Gates: must[*policy.Gates](b)(policy.New()),
 		Notary: h.notary, Verifier: must[*verify.Verifier](b)(verify.New(root)), Instance: instance, BaseURL: "http://ci.example",
 		TrustRoot: root, Version: "bench", Clock: time.Now, Log: silent, LeaseTTL: time.Hour, // nothing is lost here
+		Known: []sallyport.Principal{{Kind: sallyport.Person, ID: "ada", Name: "Ada", Admin: true}, {Kind: sallyport.Runner, ID: "r", Name: "r"}},
 	}))
 	h.s = h.engine.Services()
 	h.admin = sallyport.WithPrincipal(ctx, sallyport.Principal{Kind: sallyport.Person, ID: "ada", Name: "Ada", Admin: true})

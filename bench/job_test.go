@@ -38,15 +38,25 @@ func BenchmarkJob(b *testing.B) {
 				{"run", func() { run(b, dir, bin, "run") }},
 				{"bare", func() { run(b, dir, "bash", "-e", script) }},
 			}
-			if act, err := exec.LookPath("act"); err == nil {
-				all = append(all, contender{"act", func() { run(b, dir, act, "push", "-P", "ubuntu-latest=-self-hosted") }})
-			} else {
-				b.Log("act is not on PATH: no comparison with it")
-			}
+			all = append(all, act(b, dir)...)
 			least := compare(b, all...)
 			b.ReportMetric(ms(least[0]-least[1]), "added-ms")
 		})
 	}
+}
+
+// act is the contender of that name, on the host and without containers, where it is on PATH.
+// It reads no configuration but what is given here.
+func act(b *testing.B, dir string) []contender {
+	bin, err := exec.LookPath("act")
+	if err != nil {
+		b.Log("act is not on PATH: no comparison with it")
+		return nil
+	}
+	home := b.TempDir()
+	return []contender{{"act", func() {
+		run(b, dir, "env", "HOME="+home, "XDG_CACHE_HOME="+home, bin, "push", "-P", "ubuntu-latest=-self-hosted")
+	}}}
 }
 
 // BenchmarkStep is what one more step costs: a job of 51 steps less one of a
@@ -73,7 +83,7 @@ func BenchmarkStep(b *testing.B) {
 }
 
 // BenchmarkParallel runs 20 jobs of one step each, as many at a time as there
-// are processors, and all at once, beside 20 bare commands at once.
+// are processors, and all at once, beside 20 bare commands at once and act.
 func BenchmarkParallel(b *testing.B) {
 	bin := program(b)
 	const jobs = 20
@@ -83,16 +93,16 @@ func BenchmarkParallel(b *testing.B) {
 	}
 	dir := repository(b, map[string]string{workflowFile: "on: push\njobs:\n  many:\n    runs-on: ubuntu-latest\n    strategy:\n      matrix:\n        n: [" +
 		strings.Join(matrix, ", ") + "]\n    steps:\n      - run: sleep 0.1\n"})
-	least := compare(b,
-		contender{"20-jobs", func() { run(b, dir, bin, "run", "--capacity", fmt.Sprint(jobs)) }},
-		contender{"20-jobs-by-cpu", func() { run(b, dir, bin, "run") }},
-		contender{"bare", func() {
+	least := compare(b, append([]contender{
+		{"20-jobs", func() { run(b, dir, bin, "run", "--capacity", fmt.Sprint(jobs)) }},
+		{"20-jobs-by-cpu", func() { run(b, dir, bin, "run") }},
+		{"bare", func() {
 			var wg sync.WaitGroup
 			for range jobs {
 				wg.Go(func() { run(b, dir, "bash", "-e", "-c", "sleep 0.1") })
 			}
 			wg.Wait()
-		}})
+		}}}, act(b, dir)...)...)
 	b.ReportMetric(ms(least[0]-least[2])/jobs, "added-ms/job")
 }
 

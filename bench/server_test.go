@@ -120,9 +120,29 @@ func BenchmarkIdle(b *testing.B) {
 		rss, pss = rss+r, pss+p
 		b.ReportMetric(r, what+"-MiB")
 	}
+	waiting := 0.0
+	for _, pid := range below(child(b, u.pid)) {
+		r, p := memory(b, pid)
+		rss, pss, waiting = rss+r, pss+p, waiting+p
+	}
+	b.ReportMetric(waiting, "waiting-rooms-pss-MiB")
 	b.ReportMetric(rss, "rss-MiB")
 	b.ReportMetric(pss, "pss-MiB")
 	b.ReportMetric(0, "ns/op")
+}
+
+// below returns the children of a process and theirs.
+func below(pid int) (all []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is well formed
+	for _, path := range lists {
+		list, _ := os.ReadFile(path) // a thread may have ended
+		for _, field := range strings.Fields(string(list)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				all = append(append(all, child), below(child)...)
+			}
+		}
+	}
+	return all
 }
 
 // child returns the one child of a process.

@@ -25,7 +25,7 @@ measure() {
 
 printf 'machine: %s processors, %s\n' "$(nproc)" "$(uname -srm)"
 printf 'load before: %s\n' "$(cut -d' ' -f1-3 /proc/loadavg)"
-command -v act >/dev/null || echo 'act is not on PATH: no comparison with it'
+for peer in act bwrap; do command -v $peer >/dev/null || echo "$peer is not on PATH: no comparison with it"; done
 
 section 'A job of one step, from start to end of "sallyport run" (x-bare: times the bare command)' 'as little as can be'
 measure bench 'Job|Start' 10x
@@ -33,6 +33,8 @@ section 'One step more (51 steps less 1, less as many starts of bash)' 'added-ms
 measure bench 'Step' 5x
 section '20 jobs of one step at once' 'as little as can be'
 measure bench 'Parallel' 3x
+section 'A room, from its start to its end' 'prepare-p50-ms <= 30 cold, <= 10 from the pool'
+measure internal/yard/sandbox 'Room' 20x
 section 'Masking 200 secrets, by processor time, beside copying' 'MB/s >= 500'
 measure bench 'Redact' 3x
 measure internal/yard/runner 'Output' 1s

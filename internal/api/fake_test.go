@@ -188,11 +188,12 @@ type (
 	fakeCaches      struct{ *fake }
 	fakeDoors       struct{ *fake }
 	fakeSecrets     struct{ *fake }
+	fakeRights      struct{ *fake }
 )
 
 func (f *fake) services() sallyport.Services {
 	return sallyport.Services{Projects: fakeProjects{f}, Runs: fakeRuns{f}, Artifacts: fakeArtifacts{f}, Gates: fakeGates{f},
-		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}, Secrets: fakeSecrets{f}}
+		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}, Secrets: fakeSecrets{f}, Rights: fakeRights{f}}
 }
 
 func (f fakeProjects) CreateProject(ctx context.Context, name, branch string) (sallyport.Project, error) {
@@ -297,6 +298,28 @@ func (f fakeDeployments) Health(ctx context.Context, id sallyport.DeploymentID) 
 }
 func (f fakeDeployments) Output(ctx context.Context, id sallyport.DeploymentID) ([]byte, error) {
 	return r1[[]byte](ctx, f.fake, "Deployments.Output", id)
+}
+
+func (f fakeRights) Accounts(ctx context.Context) ([]sallyport.Account, error) {
+	return r1[[]sallyport.Account](ctx, f.fake, "Rights.Accounts")
+}
+func (f fakeRights) AddAccount(ctx context.Context, a sallyport.Account) (sallyport.Account, error) {
+	return r1[sallyport.Account](ctx, f.fake, "Rights.AddAccount", a)
+}
+func (f fakeRights) RemoveAccount(ctx context.Context, id string) error {
+	return r0(ctx, f.fake, "Rights.RemoveAccount", id)
+}
+func (f fakeRights) AccessRules(ctx context.Context) (sallyport.AccessRules, error) {
+	return r1[sallyport.AccessRules](ctx, f.fake, "Rights.AccessRules")
+}
+func (f fakeRights) WhoCan(ctx context.Context, action, resource string) ([]sallyport.Holder, error) {
+	return r1[[]sallyport.Holder](ctx, f.fake, "Rights.WhoCan", action, resource)
+}
+func (f fakeRights) CompareRules(ctx context.Context, source string) (sallyport.AccessChange, error) {
+	return r1[sallyport.AccessChange](ctx, f.fake, "Rights.CompareRules", source)
+}
+func (f fakeRights) SetRules(ctx context.Context, source string) (sallyport.AccessChange, error) {
+	return r1[sallyport.AccessChange](ctx, f.fake, "Rights.SetRules", source)
 }
 
 func (f fakeAudit) Records(ctx context.Context, flt sallyport.AuditFilter) ([]sallyport.AuditRecord, error) {

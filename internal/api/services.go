@@ -20,6 +20,7 @@ func (s *server) services() {
 	s.secrets()
 	s.auditTrail()
 	s.access()
+	s.rights()
 	s.instance()
 }
 
@@ -318,6 +319,25 @@ func (s *server) access() {
 		}
 		svc.Denied(ctx, in.Body.What, in.Body.Why)
 		return nil
+	})
+}
+
+func (s *server) rights() {
+	svc := s.Services.Rights
+	list(s, rpc.ListAccounts, func(ctx context.Context, _ *rpc.Nothing) ([]sallyport.Account, error) { return svc.Accounts(ctx) })
+	answer(s, rpc.AddAccount, func(ctx context.Context, in *rpc.AccountIn) (sallyport.Account, error) {
+		return svc.AddAccount(ctx, in.Body)
+	})
+	obey(s, rpc.RemoveAccount, func(ctx context.Context, in *rpc.ByAccount) error { return svc.RemoveAccount(ctx, in.ID) })
+	answer(s, rpc.ShowAccess, func(ctx context.Context, _ *rpc.Nothing) (sallyport.AccessRules, error) { return svc.AccessRules(ctx) })
+	list(s, rpc.WhoCan, func(ctx context.Context, in *rpc.WhoCanIn) ([]sallyport.Holder, error) {
+		return svc.WhoCan(ctx, in.Action, in.Resource)
+	})
+	answer(s, rpc.CompareAccess, func(ctx context.Context, in *rpc.AccessSourceIn) (sallyport.AccessChange, error) {
+		return svc.CompareRules(ctx, in.Body.Source)
+	})
+	answer(s, rpc.SetAccess, func(ctx context.Context, in *rpc.AccessSourceIn) (sallyport.AccessChange, error) {
+		return svc.SetRules(ctx, in.Body.Source)
 	})
 }
 

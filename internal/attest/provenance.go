@@ -56,8 +56,28 @@ type InternalParameters struct {
 	Runner    string              `json:"runner"`
 	Attempt   int                 `json:"attempt"`
 	Isolation sallyport.Isolation `json:"isolation"`
+	// Network is what the job could reach outside its room.
+	Network *Network `json:"network,omitempty"`
 	// AssertedBy is "job" when only a job says that the subjects came of it.
 	AssertedBy string `json:"assertedBy,omitempty"`
+}
+
+// Network is what a job could reach outside its room, and what of it the statement does not name.
+type Network struct {
+	Level sallyport.EgressLevel `json:"level"`
+	// Observe marks a build that was let through to hosts that no rule allows.
+	Observe bool `json:"observe,omitempty"`
+	// Rules is the digest of the rules file of the protected branch at RulesCommit; absent
+	// when the project declares none.
+	Rules       map[string]string `json:"rules,omitempty"`
+	RulesCommit string            `json:"rulesCommit,omitempty"`
+	// Credentials are the names of those that were used at the door, Denied how often the door refused something.
+	Credentials []string `json:"credentials,omitempty"`
+	Denied      int      `json:"denied,omitempty"`
+	// Packages counts those that were fetched; Unnamed those of them that the dependencies do not
+	// name, for there were too many.
+	Packages int `json:"packages,omitempty"`
+	Unnamed  int `json:"unnamed,omitempty"`
 }
 
 type provenance struct {

@@ -46,6 +46,10 @@ type commands struct {
 	Login    loginCmd    `cmd:"" help:"Print a one-time link to log in to the pages."`
 	Project  projectCmd  `cmd:"" help:"Create and list projects."`
 	Token    tokenCmd    `cmd:"" help:"Create, list and revoke API tokens."`
+	People   peopleCmd   `cmd:"" help:"Add, list and remove people."`
+	Bots     botsCmd     `cmd:"" help:"Add, list and remove bots."`
+	Agents   agentsCmd   `cmd:"" help:"Add, list and remove agents and who sponsors them."`
+	Access   accessCmd   `cmd:"" help:"Show and change who may do what."`
 
 	Runs     runsCmd     `cmd:"" help:"List runs, or show one."`
 	Logs     logsCmd     `cmd:"" help:"Print the log of a run or a job."`
@@ -58,6 +62,7 @@ type commands struct {
 	Artifacts artifactsCmd `cmd:"" help:"List and download artifacts with their evidence."`
 	Tools     toolsCmd     `cmd:"" help:"List, add and remove toolchains that jobs may set up."`
 	Caches    cachesCmd    `cmd:"" help:"List and delete what jobs saved for later runs."`
+	Egress    egressCmd    `cmd:"" help:"Show what jobs reached outside, learn rules from it, check them."`
 	Secrets   secretsCmd   `cmd:"" help:"Keep, list and delete secrets that jobs use and never hold."`
 	Verify    verifyCmd    `cmd:"" help:"Verify a file against its Sigstore bundle, offline."`
 	TrustRoot trustRootCmd `cmd:"" name:"trust-root" help:"Print the Sigstore trusted root of the installation."`

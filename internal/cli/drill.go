@@ -15,12 +15,13 @@ type drillCmd struct {
 
 type drillSandboxCmd struct {
 	output
-	Quiet bool `short:"q" help:"Print only what is not held."`
+	Level string `help:"Level of the rooms: standard or strong." enum:"standard,strong" default:"standard"`
+	Quiet bool   `short:"q" help:"Print only what is not held."`
 }
 
 // Run exits with 1 when something was not held.
 func (c drillSandboxCmd) Run(e *env) error {
-	got, err := daemon.DrillSandbox(e.ctx, slog.New(slog.DiscardHandler))
+	got, err := daemon.DrillSandbox(e.ctx, c.Level, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ type runCmd struct {
 	egressFlags
 	ToolCache string `name:"tool-cache" help:"Tool cache for setup actions; default: the user's own." env:"SALLYPORT_TOOL_CACHE" placeholder:"DIR"`
 	Capacity  int    `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
+	Level     string `help:"Isolation of the rooms: standard, or strong where gVisor is there." enum:"standard,strong" default:"standard"`
 	Verbose   bool   `short:"v" help:"Say more on stderr."`
 }
 
@@ -93,7 +94,7 @@ func (c runCmd) config(e *env) (daemon.LocalConfig, error) {
 	if c.Verbose {
 		log = newLogger(e, "text", true)
 	}
-	config := daemon.LocalConfig{Dir: c.Dir, Workflows: c.Workflow, Event: c.Event, Job: c.Job, Vars: c.Var, Matrix: c.Matrix, Capacity: c.Capacity, Actions: c.actionFlags.config(), Egress: c.egressFlags.config(), Log: log}
+	config := daemon.LocalConfig{Dir: c.Dir, Workflows: c.Workflow, Event: c.Event, Job: c.Job, Vars: c.Var, Matrix: c.Matrix, Capacity: c.Capacity, Level: c.Level, Actions: c.actionFlags.config(), Egress: c.egressFlags.config(), Log: log}
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		config.Env = append(config.Env, sallyport.EnvVar{Name: name, Value: c.Env[name]})
 	}

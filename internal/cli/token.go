@@ -20,7 +20,9 @@ type tokenCreateCmd struct {
 	remote
 	output
 	Name    string        `arg:"" help:"What the token is for."`
-	Project []string      `help:"Limit it to projects (repeatable); default: every project, as administrator." placeholder:"NAME"`
+	Project []string      `help:"Limit it to projects (repeatable); default: every project, as administrator; with --for, all that the account may." placeholder:"NAME"`
+	For     string        `help:"Make it for an account, as bot/ci." placeholder:"ID"`
+	Action  []string      `help:"Limit it to actions (repeatable)." placeholder:"NAME"`
 	TTL     time.Duration `help:"How long it lives." default:"720h"`
 }
 
@@ -29,7 +31,14 @@ func (c tokenCreateCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	p := sallyport.Principal{Kind: sallyport.Bot, ID: "bot/" + c.Name, Name: c.Name, Admin: len(c.Project) == 0}
+	p := sallyport.Principal{Kind: sallyport.Bot, ID: "bot/" + c.Name, Name: c.Name, Admin: len(c.Project) == 0, Actions: c.Action}
+	if c.For != "" {
+		a, err := accountOf(e, s, c.For)
+		if err != nil {
+			return err
+		}
+		p = sallyport.Principal{Kind: a.Kind, ID: a.ID, Name: a.Name, Admin: a.Admin && len(c.Project) == 0, Whole: true, Actions: c.Action}
+	}
 	for _, name := range c.Project {
 		project, err := s.Projects.Project(e.ctx, name)
 		if err != nil {

@@ -17,14 +17,14 @@ type Drill struct {
 	Attempts  []escape.Result     `json:"attempts"`
 }
 
-// DrillSandbox attacks rooms of this host from within.
-func DrillSandbox(ctx context.Context, log *slog.Logger) (Drill, error) {
+// DrillSandbox attacks rooms of a level of this host from within.
+func DrillSandbox(ctx context.Context, level string, log *slog.Logger) (Drill, error) {
 	dir, err := os.MkdirTemp("", "sallyport-drill-")
 	if err != nil {
 		return Drill{}, err
 	}
 	defer os.RemoveAll(dir)
-	box, err := newSandbox(filepath.Join(dir, "rooms"), sandbox.Warm{}, log)
+	box, err := newSandbox(filepath.Join(dir, "rooms"), level, sandbox.Warm{}, log)
 	if err != nil {
 		return Drill{}, err
 	}

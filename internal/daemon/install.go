@@ -319,6 +319,7 @@ func (in *installation) openEngine(ctx context.Context) error {
 		Instance: authority.Instance(), BaseURL: in.c.BaseURL, TrustRoot: root, Version: Version(), Clock: time.Now, Log: in.log,
 		Trouble: func() []string { return diskTrouble(in.c.Data) },
 		Sealer:  in.keys,
+		Known:   []sallyport.Principal{operator(), in.runnerPrincipal()},
 	})
 	if err != nil {
 		return err

@@ -43,6 +43,7 @@ type LocalConfig struct {
 	Matrix    map[string]string  // only the cells with these values
 	Env       []sallyport.EnvVar // before the workflow's own env
 	Capacity  int
+	Level     string // of isolation; "" = standard
 	Actions   ActionsConfig
 	Egress    EgressConfig
 	Tools     *tools.Cache
@@ -83,7 +84,7 @@ func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s
 	var boxErr error
 	boxReady := make(chan struct{})
 	parts.Go(func() {
-		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), sandbox.Warm{Rooms: 1, Once: true, Like: runner.RoomLike(sallyport.Limits{})}, c.Log)
+		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), c.Level, sandbox.Warm{Rooms: 1, Once: true, Like: runner.RoomLike(sallyport.Limits{})}, c.Log)
 		close(boxReady)
 		if boxErr == nil {
 			box.Warm(work)
@@ -96,7 +97,7 @@ func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s
 
 	watching, endWatch := context.WithCancelCause(ctx)
 	defer endWatch(nil)
-	yard, stopRunner := context.WithCancelCause(sallyport.WithPrincipal(work, sallyport.Principal{Kind: sallyport.Runner, ID: "local", Name: "local"}))
+	yard, stopRunner := context.WithCancelCause(sallyport.WithPrincipal(work, localRunner()))
 	runnerGone := make(chan struct{})
 	go func() {
 		defer close(runnerGone)
@@ -198,7 +199,7 @@ func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err er
 	}
 	cfg := engine.Config{
 		Images: images, Store: store, Repositories: l.repos, Blobs: blobs, Logs: logs, Gates: gates, Instance: attest.Instance("local.invalid"),
-		BaseURL: "http://local.invalid", Version: Version(), Clock: time.Now, Log: c.Log, Vars: c.Vars,
+		BaseURL: "http://local.invalid", Version: Version(), Clock: time.Now, Log: c.Log, Vars: c.Vars, Known: []sallyport.Principal{operator(), localRunner()},
 	}
 	if len(c.Secrets) > 0 {
 		cfg.Lend = func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error) { return c.Secrets, nil }
@@ -212,6 +213,10 @@ func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err er
 	cfg.Actions.OwnLock, cfg.OwnEgress = true, true // a work tree has no other branch that could decide
 	l.engine, err = engine.New(cfg)
 	return l, err
+}
+
+func localRunner() sallyport.Principal {
+	return sallyport.Principal{Kind: sallyport.Runner, ID: "local", Name: "local"}
 }
 
 // LocalPlan compiles the workflows that Local would start, and runs nothing.

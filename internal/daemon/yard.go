@@ -148,7 +148,7 @@ func Runner(ctx context.Context, c RunnerConfig) error {
 	if warm.Rooms < 0 {
 		warm.Rooms = warmRooms()
 	}
-	box, err := newSandbox(filepath.Join(c.WorkDir, "rooms"), warm, c.Log)
+	box, err := newSandbox(filepath.Join(c.WorkDir, "rooms"), sandbox.Level, warm, c.Log)
 	if err != nil {
 		return err
 	}
@@ -190,8 +190,8 @@ func Runner(ctx context.Context, c RunnerConfig) error {
 // hundredths of a second longer.
 func warmRooms() int { return min(max(1, runtime.NumCPU()/2), 8) }
 
-func newSandbox(stateDir string, warm sandbox.Warm, log *slog.Logger) (*sandbox.Sandbox, error) {
-	return sandbox.New(sandbox.Config{StateDir: stateDir, Warm: warm, Log: log})
+func newSandbox(stateDir, level string, warm sandbox.Warm, log *slog.Logger) (*sandbox.Sandbox, error) {
+	return sandbox.New(sandbox.Config{StateDir: stateDir, Level: level, Warm: warm, Log: log})
 }
 
 // CheckHost reports what this host can enforce.
@@ -201,7 +201,7 @@ func CheckHost(ctx context.Context, log *slog.Logger) (sallyport.Isolation, erro
 		return sallyport.Isolation{}, err
 	}
 	defer os.RemoveAll(dir)
-	box, err := newSandbox(dir, sandbox.Warm{}, log)
+	box, err := newSandbox(dir, sandbox.Level, sandbox.Warm{}, log)
 	if err != nil {
 		return sallyport.Isolation{}, err
 	}
@@ -215,7 +215,7 @@ func Proxy(ctx context.Context, dir string, log *slog.Logger) error {
 
 // Release is the host process of one release.
 func Release(ctx context.Context, dir string, log *slog.Logger) error {
-	box, err := newSandbox(filepath.Join(dir, "rooms"), sandbox.Warm{}, log)
+	box, err := newSandbox(filepath.Join(dir, "rooms"), sandbox.Level, sandbox.Warm{}, log)
 	if err != nil {
 		return err
 	}

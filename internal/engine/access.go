@@ -2,8 +2,7 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,8 +14,11 @@ import (
 // random and kept only as digests, so that a copy of the store opens nothing.
 type access struct{ e *Engine }
 
-// tokenPrefix makes our tokens recognisable to secret scanners.
-var tokenPrefix = map[string]string{sallyport.TokenAPI: "slp_", sallyport.TokenLogin: "sll_", sallyport.TokenSession: "sls_"}
+// tokenPrefix makes our tokens recognisable to secret scanners (package sallyport,
+// NewCredential). API tokens of before began otherwise, and work until they expire.
+var tokenPrefix = map[string]string{sallyport.TokenAPI: "sp_", sallyport.TokenLogin: "sll_", sallyport.TokenSession: "sls_"}
+
+const oldTokenPrefix = "slp_"
 
 const (
 	maxTokenTTL   = 366 * 24 * time.Hour
@@ -28,7 +30,7 @@ var badCredential = &sallyport.Error{Code: sallyport.CodeDenied, Message: "the t
 	Hint: "make a new one with: sallyport login, or on the tokens page"}
 
 func (s access) Authenticate(ctx context.Context, kind, value string) (sallyport.Principal, error) {
-	if kind != sallyport.TokenAPI && kind != sallyport.TokenSession || !strings.HasPrefix(value, tokenPrefix[kind]) || len(value) > 200 {
+	if kind != sallyport.TokenAPI && kind != sallyport.TokenSession || !tokenShaped(kind, value) {
 		return sallyport.Principal{}, badCredential
 	}
 	var t sallyport.Token
@@ -49,13 +51,29 @@ func (s access) Authenticate(ctx context.Context, kind, value string) (sallyport
 			return sallyport.Principal{}, err
 		}
 	}
-	return t.Principal, nil
+	return s.e.today(ctx, t.Principal)
+}
+
+// today takes from a principal the name of administrator when it is none any more:
+// a face goes by it.
+func (e *Engine) today(ctx context.Context, p sallyport.Principal) (sallyport.Principal, error) {
+	if !p.Admin {
+		return p, nil
+	}
+	l, err := e.law(ctx)
+	if err != nil {
+		return sallyport.Principal{}, err
+	}
+	if ok, _ := l.may(p, actAdmin, "", "", e.now()); !ok {
+		p.Admin, p.Whole = false, true
+	}
+	return p, nil
 }
 
 func (s access) Login(ctx context.Context, value string) (string, time.Time, error) {
 	var session string
 	var expires time.Time
-	if !strings.HasPrefix(value, tokenPrefix[sallyport.TokenLogin]) || len(value) > 200 {
+	if !tokenShaped(sallyport.TokenLogin, value) {
 		return "", expires, badCredential
 	}
 	err := s.e.update(ctx, func(c *change) error {
@@ -69,7 +87,7 @@ func (s access) Login(ctx context.Context, value string) (string, time.Time, err
 		if !c.now.Before(t.ExpiresAt) {
 			return c.record("login.expired", "token/"+string(t.ID), nil)
 		}
-		c.actor = t.Principal.String()
+		c.actor, c.law = t.Principal.String(), true
 		var st sallyport.Token
 		session, st = newToken(c.now, "session", sallyport.TokenSession, t.Principal, sessionTTL)
 		expires = st.ExpiresAt
@@ -84,10 +102,21 @@ func (s access) Login(ctx context.Context, value string) (string, time.Time, err
 	return session, expires, err
 }
 
+// tokenShaped reports whether the value may be one of ours; what cannot be is not
+// looked up. Values of before have another prefix, or no checksum.
+func tokenShaped(kind, value string) bool {
+	prefix := tokenPrefix[kind]
+	if kind == sallyport.TokenAPI {
+		return sallyport.ValidCredential(prefix, value) || strings.HasPrefix(value, oldTokenPrefix) && len(value) <= 200
+	}
+	return strings.HasPrefix(value, prefix) && len(value) <= 200
+}
+
+// limitable are the actions that a token may be limited to.
+var limitable = []action{actRead, actFetch, actPush, actOperate, actDeploy, actSecrets, actAdmin, actInstance}
+
 func newToken(now time.Time, name, kind string, p sallyport.Principal, ttl time.Duration) (string, sallyport.Token) {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b)
-	value := tokenPrefix[kind] + base64.RawURLEncoding.EncodeToString(b)
+	value := sallyport.NewCredential(tokenPrefix[kind])
 	return value, sallyport.Token{
 		ID: sallyport.NewID[sallyport.TokenID](now), Name: name, Hash: sallyport.DigestOf([]byte(value)), Kind: kind, Principal: p,
 		CreatedAt: now, ExpiresAt: now.Add(ttl),
@@ -123,19 +152,37 @@ func (s access) CreateToken(ctx context.Context, name, kind string, p sallyport.
 		return "", sallyport.Token{}, sallyport.Errorf(sallyport.CodeInvalid, "a token needs a name of at most 100 bytes")
 	case kind != sallyport.TokenAPI && kind != sallyport.TokenLogin:
 		return "", sallyport.Token{}, sallyport.Errorf(sallyport.CodeInvalid, "%.40q is not a kind of token", kind).WithHint("use api or login")
-	case p.Kind != sallyport.Person && p.Kind != sallyport.Bot || p.ID == "" || p.Name == "" || len(p.Name) > 100:
-		return "", sallyport.Token{}, sallyport.Errorf(sallyport.CodeInvalid, "a token is for a person or a bot with an id and a name")
+	case p.Kind != sallyport.Person && p.Kind != sallyport.Bot && p.Kind != sallyport.Agent || p.ID == "" || p.Name == "" || len(p.Name) > 100 || len(p.ID) > 200:
+		return "", sallyport.Token{}, sallyport.Errorf(sallyport.CodeInvalid, "a token is for a person, a bot or an agent with an id and a name")
+	case p.Kind == sallyport.Agent && p.Admin:
+		return "", sallyport.Token{}, sallyport.Errorf(sallyport.CodeInvalid, "an agent administers nothing")
 	case ttl <= 0 || ttl > maxTokenTTL:
 		return "", sallyport.Token{}, sallyport.Errorf(sallyport.CodeInvalid, "a token lives for at most %d days", int(maxTokenTTL.Hours()/24))
+	}
+	for _, a := range p.Actions {
+		if !slices.Contains(limitable, action(a)) {
+			return "", sallyport.Token{}, sallyport.Errorf(sallyport.CodeInvalid, "%.40q is not an action", a).WithHint("use some of %v", limitable)
+		}
 	}
 	var value string
 	var t sallyport.Token
 	err := s.e.update(ctx, func(c *change) error {
+		account, err := c.Accounts().Get(p.ID)
+		switch {
+		case err == nil && (account.Kind != p.Kind || !account.RemovedAt.IsZero()):
+			return sallyport.Errorf(sallyport.CodeConflict, "%s was removed", p.ID).WithHint("its id is not given twice; choose another name")
+		case sallyport.ErrorCode(err) == sallyport.CodeNotFound && (p.Kind == sallyport.Agent || p.Whole):
+			return sallyport.Errorf(sallyport.CodeNotFound, "there is no %s %.80q", p.Kind, p.ID).WithHint("add it first: sallyport people add, bots add or agents add")
+		case err != nil && sallyport.ErrorCode(err) != sallyport.CodeNotFound:
+			return err
+		}
+		c.law = true // without an account, a principal may what its credentials say
 		value, t = newToken(c.now, name, kind, p, ttl)
 		if err := c.Tokens().Insert(t); err != nil {
 			return err
 		}
-		return c.record("token.created", "token/"+string(t.ID), map[string]any{"name": name, "kind": kind, "for": p.String(), "admin": p.Admin, "expires": t.ExpiresAt})
+		return c.record("token.created", "token/"+string(t.ID), map[string]any{"name": name, "kind": kind, "for": p.String(), "admin": p.Admin, "expires": t.ExpiresAt,
+			"projects": p.Projects, "actions": p.Actions, "whole": p.Whole})
 	})
 	return value, t, err
 }
@@ -161,6 +208,7 @@ func (s access) RevokeToken(ctx context.Context, id sallyport.TokenID) error {
 		if err := c.Tokens().Delete(id); err != nil {
 			return err
 		}
+		c.law = true
 		return c.record("token.revoked", "token/"+string(id), nil)
 	})
 }

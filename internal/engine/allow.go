@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/policy/rights"
 )
 
 // action is something a principal may be allowed to do.
@@ -27,20 +29,37 @@ const (
 )
 
 // allow says whether the principal in ctx may do a to the project; project ""
-// is the installation. A denial is recorded before it is returned. The rules
-// stand in this one function: whatever it does not name is denied.
+// is the installation. A denial is recorded before it is returned. What no policy
+// permits is denied (package rights).
 func (e *Engine) allow(ctx context.Context, a action, project sallyport.ProjectID) error {
+	return e.allowIn(ctx, a, project, "")
+}
+
+// allowIn is allow for what is done to an environment of the project.
+func (e *Engine) allowIn(ctx context.Context, a action, project sallyport.ProjectID, environment string) error {
 	p := sallyport.PrincipalFrom(ctx)
-	if may(p, a, project) {
+	l, err := e.lawFor(ctx, p)
+	if err != nil {
+		return err
+	}
+	ok, why := l.may(p, a, project, environment, e.now())
+	if ok {
 		return nil
 	}
 	object := "instance"
 	if project != "" {
 		object = "project/" + string(project)
 	}
+	detail := map[string]any{"action": string(a)}
+	if why != nil {
+		detail["decision"] = why
+	}
+	if environment != "" {
+		detail["environment"] = clip(environment, 64)
+	}
 	// The record must be written even when the one who asked hangs up.
-	err := e.update(context.WithoutCancel(ctx), func(c *change) error {
-		return c.record("access.denied", object, map[string]string{"action": string(a)})
+	err = e.update(context.WithoutCancel(ctx), func(c *change) error {
+		return c.record("access.denied", object, detail)
 	})
 	if err != nil {
 		e.log.ErrorContext(ctx, "denial was not recorded", "error", err)
@@ -52,31 +71,83 @@ func (e *Engine) allow(ctx context.Context, a action, project sallyport.ProjectI
 	return sallyport.Errorf(sallyport.CodeDenied, "%s may not %s here", p, a).WithHint("%s", hint)
 }
 
-func may(p sallyport.Principal, a action, project sallyport.ProjectID) bool {
-	switch p.Kind {
-	case sallyport.System:
-		return true
-	case sallyport.Runner:
-		return a == actYard
-	case sallyport.Person, sallyport.Bot:
-		switch a {
-		case actYard:
-			return false
-		case actAdmin, actSecrets:
-			return p.Admin
-		case actInstance:
-			return true
-		case actRead, actFetch, actPush, actOperate, actDeploy:
-			return p.Admin || project != "" && slices.Contains(p.Projects, project)
-		}
+// lawFor returns the law, and none for those about whom no policy is asked.
+func (e *Engine) lawFor(ctx context.Context, p sallyport.Principal) (*law, error) {
+	if p.Kind == sallyport.Nobody || p.Kind == sallyport.System {
+		return nil, nil
 	}
-	return false
+	return e.law(ctx)
 }
 
-// sees tells whether the principal may see the project, without recording
-// anything: for filtering lists.
-func sees(ctx context.Context, project sallyport.ProjectID) bool {
-	return may(sallyport.PrincipalFrom(ctx), actRead, project)
+// may says whether the principal may. The stages of the river are the engine
+// itself and ask nobody; all others are judged by their credential's limits and
+// then by the policies. Why is nil where no policy was asked.
+func (l *law) may(p sallyport.Principal, a action, project sallyport.ProjectID, environment string, now time.Time) (ok bool, why *rights.Decision) {
+	if p.Kind == sallyport.System {
+		return true, nil
+	}
+	who, known := uidOf(p.Kind, p.ID)
+	if !known || !within(p, a, project) {
+		return false, nil
+	}
+	r := rights.Request{Principal: who, Action: rights.Action(string(a)), Resource: rights.TheInstance(), At: now}
+	if project != "" {
+		name := l.projectName(project)
+		r.Resource = rights.ProjectUID(name)
+		if _, known := l.projects[project]; !known {
+			r.Near = append(r.Near, rights.Project(name))
+		}
+		if environment != "" {
+			r.Resource = rights.EnvironmentUID(name, environment)
+			r.Near = append(r.Near, rights.Environment(name, environment))
+		}
+	}
+	d := l.set.Decide(l.world, r)
+	return d.Allowed, &d
+}
+
+// within reports whether the credential that p came with is for this.
+func within(p sallyport.Principal, a action, project sallyport.ProjectID) bool {
+	if len(p.Actions) > 0 && a != actInstance && !slices.Contains(p.Actions, string(a)) {
+		return false
+	}
+	switch {
+	case p.Kind == sallyport.Runner, p.Admin, a == actInstance:
+		return true
+	case len(p.Projects) > 0:
+		return slices.Contains(p.Projects, project)
+	}
+	return p.Whole
+}
+
+// uidOf names a principal in policies.
+func uidOf(kind sallyport.PrincipalKind, id string) (rights.UID, bool) {
+	switch kind {
+	case sallyport.Person:
+		return rights.Of(rights.TypePerson, id), true
+	case sallyport.Bot:
+		return rights.Of(rights.TypeBot, id), true
+	case sallyport.Agent:
+		return rights.Of(rights.TypeAgent, id), true
+	case sallyport.Runner:
+		return rights.Of(rights.TypeRunner, id), true
+	}
+	return rights.UID{}, false
+}
+
+// sight returns what tells whether the principal in ctx may see a project, without
+// recording anything: for filtering lists.
+func (e *Engine) sight(ctx context.Context) (func(sallyport.ProjectID) bool, error) {
+	p := sallyport.PrincipalFrom(ctx)
+	l, err := e.lawFor(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	now := e.now()
+	return func(project sallyport.ProjectID) bool {
+		ok, _ := l.may(p, actRead, project, "", now)
+		return ok
+	}, nil
 }
 
 var errNothing = errors.New("nothing to do")

@@ -73,6 +73,7 @@ type collected struct {
 	artifacts []sallyport.Artifact
 	attested  map[sallyport.Digest]bool // have a provenance of this run already
 	restored  []sallyport.CacheEntry    // by this attempt of the job
+	door      sallyport.DoorRecord      // likewise
 	taken     []taken                   // of other runs
 }
 
@@ -118,6 +119,11 @@ func (in *collected) load(tx sallyport.Tx, id sallyport.JobID) error {
 			in.restored = append(in.restored, u.Entry)
 		}
 	}
+	entries, err := tx.Doors().ByRun(in.run.ID)
+	if err != nil {
+		return err
+	}
+	in.door = doorOf(entries, in.job)
 	statements, err := tx.Statements().ByRun(in.run.ID)
 	in.attested = make(map[sallyport.Digest]bool)
 	for _, s := range statements {
@@ -268,6 +274,9 @@ func (e *Engine) provenance(in collected) attest.ProvenanceInput {
 	}
 	p.Dependencies = append(p.Dependencies, e.takenResources(in.taken, in.job.Attempt)...)
 	p.Dependencies = append(p.Dependencies, actionResources(in.plan)...)
+	network, packages := in.network()
+	p.Internal.Network = &network
+	p.Dependencies = append(p.Dependencies, packages...)
 	return p
 }
 

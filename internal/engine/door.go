@@ -137,29 +137,29 @@ func (s doors) Doors(ctx context.Context, id sallyport.RunID) ([]sallyport.Door,
 	var out []sallyport.Door
 	err := s.e.view(ctx, func(tx sallyport.Tx) error {
 		var err error
-		out, err = runDoors(tx, id)
+		_, out, err = runDoors(tx, id)
 		return err
 	})
 	return out, err
 }
 
-// runDoors returns the doors of a run's jobs that started, in the order of the jobs.
-func runDoors(tx sallyport.Tx, id sallyport.RunID) ([]sallyport.Door, error) {
+// runDoors returns the doors of a run's jobs that started, in the order of the jobs, and its plan.
+func runDoors(tx sallyport.Tx, id sallyport.RunID) (*sallyport.Plan, []sallyport.Door, error) {
 	encoded, err := tx.Runs().Plan(id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	plan, err := decodePlan(encoded)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	jobs, err := tx.Jobs().Outline(id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	entries, err := tx.Doors().ByRun(id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var out []sallyport.Door
 	for _, j := range inOrder(jobs) {
@@ -168,7 +168,7 @@ func runDoors(tx sallyport.Tx, id sallyport.RunID) ([]sallyport.Door, error) {
 		}
 		out = append(out, sallyport.Door{Job: j.ID, Name: j.Name, Key: topKey(j), Attempt: j.Attempt, Rules: ofJob(planEgress(plan), j), Record: doorOf(entries, j)})
 	}
-	return out, nil
+	return plan, out, nil
 }
 
 // doorOf puts the records of a job's last attempt together.
@@ -219,7 +219,7 @@ func (s doors) Learn(ctx context.Context, id sallyport.ProjectID, last int, file
 			return err
 		}
 		for _, r := range list {
-			all, err := runDoors(tx, r.ID)
+			_, all, err := runDoors(tx, r.ID)
 			if err != nil {
 				return err
 			}

@@ -93,8 +93,12 @@ func (f *frame) egress(j *sallyport.Job) sallyport.EgressRules {
 		r := f.rule(j)
 		guarded = r != nil && len(r.Refs) > 0 && !f.s.belowItsRef()
 	}
+	tier := f.s.run.Tier
+	if f.s.e.ownEgress { // who runs a work tree by hand lends what is their own
+		tier = sallyport.TierProtected
+	}
 	rules.Credentials = slices.DeleteFunc(rules.Credentials, func(c sallyport.CredentialRule) bool {
-		return !egress.Lendable(c, topKey(*j), env, guarded, f.s.run.Tier)
+		return !egress.Lendable(c, topKey(*j), env, guarded, tier)
 	})
 	return rules
 }

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,6 +86,9 @@ type Config struct {
 	// OwnEgress takes the rules from the commit that a run is of, not from the protected
 	// branch: whoever runs a work tree by hand has no other branch that could decide.
 	OwnEgress bool
+	// Known are principals that have neither an account nor a token: who comes through
+	// the control socket, the runners of this host.
+	Known []sallyport.Principal
 }
 
 // Engine is the decider. Make it with New, start it with Run.
@@ -126,6 +130,9 @@ type Engine struct {
 	resolved resolved // images of runs
 
 	strangers denials
+
+	laws  laws                  // who may do what
+	known []sallyport.Principal // without an account
 }
 
 // New checks the configuration.
@@ -156,6 +163,7 @@ func New(c Config) (*Engine, error) {
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
 		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, lend: c.Lend, vars: c.Vars, repository: c.Repository, actions: c.Actions, egress: c.Egress, ownEgress: c.OwnEgress,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
+		known:    slices.Clone(c.Known),
 		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},
 	}, nil
 }
@@ -164,7 +172,7 @@ func New(c Config) (*Engine, error) {
 func (e *Engine) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{e}, Runs: runs{e}, Artifacts: artifacts{e}, Gates: gates{e},
-		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e}, Doors: doors{e}, Secrets: secrets{e},
+		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e}, Doors: doors{e}, Secrets: secrets{e}, Rights: accounts{e},
 	}
 }
 
@@ -195,7 +203,8 @@ type change struct {
 	sallyport.Tx
 	now   time.Time
 	actor string
-	ids   int // given out
+	ids   int  // given out
+	law   bool // who may do what is another thing after it
 }
 
 // newID returns an id that sorts after those given out in the change before.
@@ -206,9 +215,15 @@ func newID[T ~string](c *change) T {
 
 func (e *Engine) update(ctx context.Context, f func(c *change) error) error {
 	actor := sallyport.PrincipalFrom(ctx).String()
-	return e.store.Update(ctx, func(tx sallyport.Tx) error {
-		return f(&change{Tx: tx, now: e.now(), actor: actor})
+	var last *change
+	err := e.store.Update(ctx, func(tx sallyport.Tx) error {
+		last = &change{Tx: tx, now: e.now(), actor: actor}
+		return f(last)
 	})
+	if last != nil && last.law {
+		e.laws.drop() // also after an error: a commit may be in doubt
+	}
+	return err
 }
 
 func (e *Engine) view(ctx context.Context, f func(tx sallyport.Tx) error) error {

@@ -77,7 +77,8 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	gates, err := policy.New()
 	check(t, err)
 	c := Config{Store: h.store, Repositories: repos, Blobs: blobs, Logs: logs, Gates: gates, Instance: attest.Instance("ci.example"),
-		BaseURL: "http://ci.example", Version: "test", Clock: h.clock, Log: log}
+		BaseURL: "http://ci.example", Version: "test", Clock: h.clock, Log: log,
+		Known: []sallyport.Principal{{Kind: sallyport.Person, ID: "u1", Name: "ada", Admin: true}, {Kind: sallyport.Runner, ID: "r1", Name: "r1"}}}
 	for _, f := range change {
 		f(&c)
 	}
@@ -616,7 +617,7 @@ func TestLeastPrivilege(t *testing.T) {
 	id := h.run(head + "  a:\n" + step("a"))
 	other, err := h.s.Projects.CreateProject(h.admin, "other", "main")
 	check(t, err)
-	bot := sallyport.WithPrincipal(t.Context(), sallyport.Principal{Kind: sallyport.Bot, ID: "b", Name: "b", Projects: []sallyport.ProjectID{other.ID}})
+	bot := h.holder(sallyport.Principal{Kind: sallyport.Bot, ID: "b", Name: "b", Projects: []sallyport.ProjectID{other.ID}})
 	if _, _, err := h.s.Runs.Run(bot, id); sallyport.ErrorCode(err) != sallyport.CodeDenied {
 		t.Errorf("another project's run: %v", err)
 	}

@@ -148,6 +148,8 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 	var p sallyport.Project
 	var statements []sallyport.Statement
 	var uses []sallyport.CacheUse
+	var doors []sallyport.Door
+	var plan *sallyport.Plan
 	if err := e.view(ctx, func(tx sallyport.Tx) error {
 		var err error
 		if p, err = tx.Projects().Get(j.artifact.Project); err != nil {
@@ -157,6 +159,9 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 			return err
 		}
 		if uses, err = tx.Caches().Uses(j.run.ID); err != nil {
+			return err
+		}
+		if plan, doors, err = runDoors(tx, j.run.ID); err != nil {
 			return err
 		}
 		statements, err = tx.Statements().BySubject(p.ID, j.artifact.Digest)
@@ -189,6 +194,7 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 			Event: j.run.Event, Workflow: j.run.Workflow, OnProtected: on, Restored: restored(uses)},
 		Statements: []policy.EvidenceStatement{},
 	}
+	doc.Run.Network, doc.Run.Packages = reached(plan, doors)
 	for _, l := range isolationLevels {
 		doc.Expected.Builders = append(doc.Expected.Builders, e.instance.BuilderID(l))
 	}
@@ -446,7 +452,7 @@ func (s gates) Judge(ctx context.Context, id sallyport.ArtifactID, env string) (
 // destination finds an artifact and the environment that is declared for its
 // project on the tip of the protected branch.
 func (e *Engine) destination(ctx context.Context, id sallyport.ArtifactID, env string) (sallyport.Artifact, sallyport.EnvironmentSpec, error) {
-	a, err := load(ctx, e, actDeploy, func(tx sallyport.Tx) (sallyport.Artifact, sallyport.ProjectID, error) {
+	a, err := loadFor(ctx, e, actDeploy, env, func(tx sallyport.Tx) (sallyport.Artifact, sallyport.ProjectID, error) {
 		a, err := tx.Artifacts().Get(id)
 		return a, a.Project, err
 	})

@@ -43,6 +43,7 @@ func (s projects) CreateProject(ctx context.Context, name, defaultBranch string)
 		if err := c.Projects().Insert(p); err != nil {
 			return err
 		}
+		c.law = true // policies name projects
 		return c.record("project.created", "project/"+string(p.ID), map[string]string{"name": name, "default_branch": defaultBranch})
 	})
 	if sallyport.ErrorCode(err) == sallyport.CodeConflict {
@@ -93,11 +94,15 @@ func (s projects) Projects(ctx context.Context) ([]sallyport.Project, error) {
 	if err := s.e.allow(ctx, actInstance, ""); err != nil {
 		return nil, err
 	}
+	sees, err := s.e.sight(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var out []sallyport.Project
-	err := s.e.view(ctx, func(tx sallyport.Tx) error {
+	err = s.e.view(ctx, func(tx sallyport.Tx) error {
 		all, err := tx.Projects().List()
 		for _, p := range all {
-			if sees(ctx, p.ID) {
+			if sees(p.ID) {
 				out = append(out, p)
 			}
 		}

@@ -18,11 +18,15 @@ func (s runs) Runs(ctx context.Context, f sallyport.RunFilter) ([]sallyport.Run,
 		return nil, err
 	}
 	f.Page = bound(f.Page)
+	sees, err := s.e.sight(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var out []sallyport.Run
-	err := s.e.view(ctx, func(tx sallyport.Tx) error {
+	err = s.e.view(ctx, func(tx sallyport.Tx) error {
 		all, err := tx.Runs().List(f)
 		for _, r := range all {
-			if sees(ctx, r.Project) {
+			if sees(r.Project) {
 				out = append(out, r)
 			}
 		}
@@ -52,6 +56,11 @@ func bound(p sallyport.Page) sallyport.Page {
 // load fetches a noun and judges by its project. Nobody learns from the answer
 // whether an id exists: a missing one is judged as the installation.
 func load[T any](ctx context.Context, e *Engine, a action, get func(tx sallyport.Tx) (T, sallyport.ProjectID, error)) (T, error) {
+	return loadFor(ctx, e, a, "", get)
+}
+
+// loadFor is load for what is done to an environment of the noun's project.
+func loadFor[T any](ctx context.Context, e *Engine, a action, environment string, get func(tx sallyport.Tx) (T, sallyport.ProjectID, error)) (T, error) {
 	var v T
 	var p sallyport.ProjectID
 	err := e.view(ctx, func(tx sallyport.Tx) error {
@@ -59,7 +68,7 @@ func load[T any](ctx context.Context, e *Engine, a action, get func(tx sallyport
 		v, p, err = get(tx)
 		return err
 	})
-	if denied := e.allow(ctx, a, p); denied != nil {
+	if denied := e.allowIn(ctx, a, p, environment); denied != nil {
 		var none T
 		return none, denied
 	}

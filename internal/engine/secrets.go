@@ -43,7 +43,7 @@ func (s secrets) Secrets(ctx context.Context, p sallyport.ProjectID) ([]sallypor
 }
 
 func (s secrets) SetSecret(ctx context.Context, p sallyport.ProjectID, environment, name string, value sallyport.Secret) (sallyport.SecretEntry, error) {
-	if err := s.e.allow(ctx, actSecrets, p); err != nil {
+	if err := s.e.allowIn(ctx, actSecrets, p, environment); err != nil {
 		return sallyport.SecretEntry{}, err
 	}
 	if s.e.sealer == nil {
@@ -82,7 +82,7 @@ func (s secrets) SetSecret(ctx context.Context, p sallyport.ProjectID, environme
 }
 
 func (s secrets) DeleteSecret(ctx context.Context, p sallyport.ProjectID, environment, name string) error {
-	if err := s.e.allow(ctx, actSecrets, p); err != nil {
+	if err := s.e.allowIn(ctx, actSecrets, p, environment); err != nil {
 		return err
 	}
 	return s.e.update(ctx, func(c *change) error {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -130,7 +129,7 @@ func TestWhatCannotBeASecret(t *testing.T) {
 			t.Errorf("%+.40q: %v", c, err)
 		}
 	}
-	member := sallyport.WithPrincipal(context.Background(), sallyport.Principal{Kind: sallyport.Person, ID: "u2", Name: "bo", Projects: []sallyport.ProjectID{h.p.ID}})
+	member := h.holder(sallyport.Principal{Kind: sallyport.Person, ID: "u2", Name: "bo", Projects: []sallyport.ProjectID{h.p.ID}})
 	_, err := h.s.Secrets.SetSecret(member, h.p.ID, "", "A", sallyport.NewSecret([]byte(secretCanary)))
 	if sallyport.ErrorCode(err) != sallyport.CodeDenied {
 		t.Errorf("a member of the project: %v", err)

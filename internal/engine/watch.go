@@ -431,7 +431,7 @@ func (s deployments) Deploy(ctx context.Context, id sallyport.ArtifactID, env st
 
 // Rollback deploys the last healthy release before the live one.
 func (s deployments) Rollback(ctx context.Context, p sallyport.ProjectID, env, reason string) (sallyport.Deployment, error) {
-	if err := s.e.allow(ctx, actDeploy, p); err != nil {
+	if err := s.e.allowIn(ctx, actDeploy, p, env); err != nil {
 		return sallyport.Deployment{}, err
 	}
 	if reason == "" || len(reason) > 500 {

@@ -63,6 +63,22 @@ type EvidenceRun struct {
 	OnProtected bool `json:"on_protected"`
 	// Restored are the cache entries that jobs of the run restored.
 	Restored []EvidenceCache `json:"restored,omitempty"`
+	// Network is what the run's jobs could reach, and Packages what they fetched.
+	Network  *EvidenceNetwork  `json:"network,omitempty"`
+	Packages *EvidencePackages `json:"packages,omitempty"`
+}
+
+// EvidenceNetwork is what jobs could reach outside their rooms. Denied counts what their doors refused.
+type EvidenceNetwork struct {
+	Level   sallyport.EgressLevel `json:"level"`
+	Observe bool                  `json:"observe"`
+	Denied  int                   `json:"denied"`
+}
+
+// EvidencePackages counts the packages that jobs asked registries for.
+type EvidencePackages struct {
+	Fetched int `json:"fetched"`
+	Denied  int `json:"denied"`
 }
 
 // EvidenceCache is a cache entry as it was restored. Tier is that of the run that saved it.

@@ -41,6 +41,12 @@ func named(e *Evidence, fields string) {
 		`"resolvedDependencies":[{"name":"cache","uri":"https://ci/caches/1","digest":{"sha256":"00"}`+fields+`},`, 1))
 }
 
+// reached says in the provenance what the job could reach.
+func reached(e *Evidence, network string) {
+	s := &e.Statements[0]
+	s.Predicate = json.RawMessage(strings.Replace(string(s.Predicate), `"resolvedDependencies":[`, `"internalParameters":{"network":`+network+`},"resolvedDependencies":[`, 1))
+}
+
 // traced adds a runtime trace with the source in the given state.
 func traced(e *Evidence, source string) {
 	s := e.Statements[0]
@@ -83,6 +89,10 @@ func TestDefaultGate(t *testing.T) {
 		{"no artifact named", func(e *Evidence) { e.Environment.Artifact = "" }, sallyport.Deny, `the environment wants ""`},
 		{"off the protected branch", func(e *Evidence) { e.Run.OnProtected = false }, sallyport.Deny, "is not on refs/heads/main"},
 		{"member tier", func(e *Evidence) { e.Subject.Tier = sallyport.TierMember }, sallyport.Deny, "trust tier"},
+		{"listed hosts", func(e *Evidence) { e.Run.Network = &EvidenceNetwork{Level: sallyport.EgressListed, Denied: 3} }, sallyport.Allow, "provenance by"},
+		{"observe mode", func(e *Evidence) { e.Run.Network = &EvidenceNetwork{Level: sallyport.EgressListed, Observe: true} }, sallyport.Deny, "the run was in observe mode"},
+		{"observe mode by the provenance", func(e *Evidence) { reached(e, `{"level":"listed","observe":true}`) }, sallyport.Deny, "the provenance says that the job was in observe mode"},
+		{"listed hosts by the provenance", func(e *Evidence) { reached(e, `{"level":"listed"}`) }, sallyport.Allow, "provenance by"},
 		{"restored from its own tier", func(e *Evidence) { e.Run.Restored = restored(sallyport.TierProtected) }, sallyport.Allow, "provenance by"},
 		{"restored from a higher tier", func(e *Evidence) { e.Run.Restored = restored(sallyport.TierRelease) }, sallyport.Allow, "provenance by"},
 		{"restored from a lower tier", func(e *Evidence) { e.Run.Restored = restored(sallyport.TierRelease, sallyport.TierMember) }, sallyport.Deny, `a run of tier "member" saved`},

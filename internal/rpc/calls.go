@@ -155,6 +155,21 @@ type (
 			TTLSeconds int64               `json:"ttl_seconds" minimum:"1"`
 		}
 	}
+	AccountIn struct {
+		Body sallyport.Account
+	}
+	ByAccount struct {
+		ID string `query:"id" required:"true" maxLength:"100" doc:"As it is listed: kind/name"`
+	}
+	WhoCanIn struct {
+		Action   string `query:"action" required:"true" maxLength:"64"`
+		Resource string `query:"resource" required:"true" maxLength:"1000" doc:"Type::\"id\""`
+	}
+	AccessSourceIn struct {
+		Body struct {
+			Source string `json:"source" doc:"Policies in Cedar"`
+		}
+	}
 	DeniedIn struct {
 		Body struct {
 			What string `json:"what" maxLength:"256"`
@@ -226,6 +241,14 @@ var (
 	ListTokens   = get[Nothing, List[sallyport.Token]]("list-tokens", "/tokens", "List tokens")
 	RevokeToken  = Call[ByToken, None]{ID: "revoke-token", Method: http.MethodDelete, Path: Prefix + "/tokens/{token}", Summary: "Revoke a token"}
 	Denied       = post[DeniedIn, None]("record-denial", "/access/denials", "Record a request that a face refused")
+
+	ListAccounts  = get[Nothing, List[sallyport.Account]]("list-accounts", "/accounts", "List people, bots and agents")
+	AddAccount    = post[AccountIn, sallyport.Account]("add-account", "/accounts", "Add a person, a bot or an agent")
+	RemoveAccount = Call[ByAccount, None]{ID: "remove-account", Method: http.MethodDelete, Path: Prefix + "/accounts", Summary: "Remove an account, its tokens and sessions"}
+	ShowAccess    = get[Nothing, sallyport.AccessRules]("show-access", "/access/rules", "Show who may do what: every policy in force")
+	WhoCan        = get[WhoCanIn, List[sallyport.Holder]]("who-can", "/access/who-can", "List all who may do an action to a resource")
+	CompareAccess = post[AccessSourceIn, sallyport.AccessChange]("compare-access", "/access/compare", "Tell what policies would change")
+	SetAccess     = post[AccessSourceIn, sallyport.AccessChange]("set-access", "/access/rules", "Put policies in force")
 
 	Identity        = get[IdentityIn, BuildIdentity]("build-identity", "/identity", "Show the certificate identity of a workflow's builds")
 	ShowTokenIssuer = get[Nothing, TokenIssuer]("token-issuer", "/token-issuer", "Show the issuer of ID tokens and its keys")

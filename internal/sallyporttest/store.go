@@ -41,6 +41,8 @@ func Store(t *testing.T, open func(t *testing.T) sallyport.Store) {
 		{"environments", testEnvironments},
 		{"tokens", testTokens},
 		{"secrets", testSecrets},
+		{"accounts", testAccounts},
+		{"access files", testAccessFiles},
 		{"caches", testCaches},
 		{"uses of caches", testCacheUses},
 		{"doors", testDoors},

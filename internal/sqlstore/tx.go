@@ -49,6 +49,8 @@ type (
 	caches       struct{ *tx }
 	doors        struct{ *tx }
 	secrets      struct{ *tx }
+	accounts     struct{ *tx }
+	accessFiles  struct{ *tx }
 )
 
 func (t *tx) Projects() sallyport.ProjectTx         { return projects{t} }
@@ -67,6 +69,8 @@ func (t *tx) Tokens() sallyport.TokenTx             { return tokens{t} }
 func (t *tx) Caches() sallyport.CacheTx             { return caches{t} }
 func (t *tx) Doors() sallyport.DoorTx               { return doors{t} }
 func (t *tx) Secrets() sallyport.SecretTx           { return secrets{t} }
+func (t *tx) Accounts() sallyport.AccountTx         { return accounts{t} }
+func (t *tx) AccessFiles() sallyport.AccessFileTx   { return accessFiles{t} }
 
 // Touch signals the topic's watchers after the commit. A topic has no line end, and at most 1 KiB.
 func (t *tx) Touch(topic string) {

@@ -79,6 +79,15 @@ missing contains sprintf("the provenance names cache entry %s of tier %q; the ar
 	not feeds(tier)
 }
 
+# In observe mode the door let through what no rule allows; nobody has said that it may be.
+# The record of the run says whether it was on, and the signed provenance says it again.
+missing contains "the run was in observe mode, in which jobs reach hosts that no rule allows" if object.get(input.run, ["network", "observe"], false) != false
+
+missing contains "the provenance says that the job was in observe mode, in which it reaches hosts that no rule allows" if {
+	some p in provenance
+	object.get(p.predicate.buildDefinition, ["internalParameters", "network", "observe"], false) != false
+}
+
 # What the runner saw from outside the room: whether the commit's tree was built, and whether
 # it was still that when the artifact was made.
 traces contains s.predicate if {

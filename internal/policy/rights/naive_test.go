@@ -85,7 +85,7 @@ func naiveDecide(w *naiveWorld, policies []naivePolicy, r naiveRequest) bool {
 	kind := func(types ...string) bool { return slices.Contains(types, string(r.who.Type)) }
 	about := func(types ...string) bool { return slices.Contains(types, string(r.what.Type)) }
 	switch r.action {
-	case "read", "fetch", "push", "operate", "deploy":
+	case "read", "fetch", "push", "operate", "deploy", "secrets":
 		if !kind("Person", "Bot", "Agent") || !about("Instance", "Project", "Environment") {
 			return false
 		}
@@ -218,7 +218,7 @@ func (c chance) of(w *naiveWorld, types ...string) UID {
 var (
 	askers  = []string{"Person", "Bot", "Agent", "Runner", "Pipeline", "Job", "Service", "Environment"}
 	things  = []string{"Instance", "Project", "Environment", "Secret"}
-	actions = []string{"read", "fetch", "push", "operate", "deploy", "admin", "instance", "yard", "use"}
+	actions = []string{"read", "fetch", "push", "operate", "deploy", "secrets", "admin", "instance", "yard", "use"}
 )
 
 func (c chance) condition(w *naiveWorld, depth int) condition {
@@ -312,12 +312,12 @@ func (c chance) policy(w *naiveWorld) naivePolicy {
 	var who, act, what string
 	wide := func() bool { return p.forbid && c.IntN(2) == 0 }
 	// What people do, or what machines use; now and then one that fits nothing.
-	groups, single, named, about := []string{"Team"}, []string{"Person", "Bot", "Agent"}, actions[:7], []string{"Instance", "Project", "Environment"}
+	groups, single, named, about := []string{"Team"}, []string{"Person", "Bot", "Agent"}, actions[:8], []string{"Instance", "Project", "Environment"}
 	switch c.IntN(10) {
 	case 0:
 		groups, single, named, about = []string{"Team", "Pipeline"}, askers, actions, things
 	case 1, 2, 3, 4:
-		groups, single, named, about = []string{"Pipeline"}, []string{"Pipeline", "Job", "Job", "Service", "Environment"}, actions[8:], []string{"Secret"}
+		groups, single, named, about = []string{"Pipeline"}, []string{"Pipeline", "Job", "Job", "Service", "Environment"}, actions[9:], []string{"Secret"}
 	}
 	switch {
 	case wide():

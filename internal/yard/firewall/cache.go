@@ -61,6 +61,8 @@ type cache struct {
 	dir string
 	max int64
 
+	once  sync.Once // what is on the disk is read when it is first asked for
+	read  func()
 	mu    sync.Mutex
 	known map[string]*list.Element // by key
 	order *list.List               // of *kept; used longest ago first
@@ -77,8 +79,8 @@ type kept struct {
 // about to write what leads to it.
 const leftAge = 2 * fileTimeout
 
-// openCache takes what an earlier process left in dir.
-func openCache(dir string, limit int64, now time.Time) (*cache, error) {
+// openCache takes what an earlier process left in dir. It reads that when it is first asked; warn hears when it cannot.
+func openCache(dir string, limit int64, now time.Time, warn func(error)) (*cache, error) {
 	if limit <= 0 {
 		limit = defaultCacheBytes
 	}
@@ -88,10 +90,18 @@ func openCache(dir string, limit int64, now time.Time) (*cache, error) {
 			return nil, fmt.Errorf("make the package cache: %w", err)
 		}
 	}
-	if err := c.load(now); err != nil {
-		return nil, fmt.Errorf("read the package cache: %w", err)
+	c.read = func() {
+		if err := c.load(now); err != nil {
+			warn(fmt.Errorf("read the package cache: %w", err))
+		}
 	}
 	return c, nil
+}
+
+// lock locks c.mu with what is on the disk known. What cannot be read there is fetched again.
+func (c *cache) lock() {
+	c.once.Do(c.read)
+	c.mu.Lock()
 }
 
 func (c *cache) load(now time.Time) error {
@@ -207,7 +217,7 @@ func (c *cache) evict() {
 
 // look returns the note under key.
 func (c *cache) look(key string) (note, bool) {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	e, ok := c.known[key]
 	if !ok {
@@ -233,7 +243,7 @@ func (c *content) Close() error {
 // open returns the content under key, verified. What has changed since it was put there is forgotten
 // and reported as fs.ErrNotExist, so that it is fetched again.
 func (c *cache) open(key string, now time.Time) (*content, error) {
-	c.mu.Lock()
+	c.lock()
 	e, ok := c.known[key]
 	if !ok {
 		c.mu.Unlock()
@@ -251,7 +261,7 @@ func (c *cache) open(key string, now time.Time) (*content, error) {
 	if err == nil {
 		return got, nil
 	}
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	if now, ok := c.known[key]; ok && now == e {
 		_ = os.Remove(c.notePath(key))
@@ -316,7 +326,7 @@ func (c *cache) put(n note, from io.Reader, limit int64, check func(n *note, pat
 			return nil, err
 		}
 	}
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	if err := os.Rename(temp, c.contentPath(n.Digest)); err != nil { // over one that is the same
 		return nil, fmt.Errorf("write to the package cache: %w", err)
@@ -332,7 +342,7 @@ func (c *cache) put(n note, from io.Reader, limit int64, check func(n *note, pat
 
 // forget removes what is kept under key.
 func (c *cache) forget(key string) {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	if e, ok := c.known[key]; ok {
 		_ = os.Remove(c.notePath(key)) // it leads nowhere any more
@@ -342,7 +352,7 @@ func (c *cache) forget(key string) {
 
 // renew says that an upstream still answers what is kept under key.
 func (c *cache) renew(key string, fetched time.Time) {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	if e, ok := c.known[key]; ok {
 		k := e.Value.(*kept)

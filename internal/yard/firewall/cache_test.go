@@ -17,10 +17,11 @@ var noon = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 func opened(t *testing.T, dir string, limit int64) *cache {
 	t.Helper()
-	c, err := openCache(dir, limit, noon)
+	c, err := openCache(dir, limit, noon, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.once.Do(c.read)
 	return c
 }
 

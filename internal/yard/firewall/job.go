@@ -60,7 +60,9 @@ func New(c Config) (*Firewall, error) {
 	if c.Transport == nil || c.Now == nil || c.Log == nil || c.CacheDir == "" {
 		return nil, errors.New("firewall: a transport, a clock, a logger and a directory are needed")
 	}
-	dir, err := openCache(filepath.Join(c.CacheDir, "packages"), c.CacheBytes, c.Now())
+	dir, err := openCache(filepath.Join(c.CacheDir, "packages"), c.CacheBytes, c.Now(), func(err error) {
+		c.Log.Warn("packages of earlier jobs cannot be used", "err", err)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -15,10 +15,14 @@
 //     ipc, uts and cgroup namespaces, seccomp, capabilities and limits. The
 //     network namespace is older than the user namespace, so that not even the
 //     room's root holds a capability over it; an uplink (uplink.go) lies in it.
+//     The seccomp filter is compiled once for a process (filter.go).
 //  4. Our own binary, seen in the room as /.sallyport/init, becomes pid 1 and
 //     forks steps on request over an inherited socket (init.go). It ends when the
 //     socket does, and with it every process of the room: a room never outlives
 //     its runner.
+//
+// A room may be made ahead (pool.go); what only its job knows is put in when it is
+// taken (movein.go).
 //
 // What pid 1 says is the room's word, not ours: the host's side bounds it and
 // believes it no further than the job itself.

@@ -65,6 +65,11 @@ func roomInit(args []string) error {
 	if f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY, 0); err == nil {
 		in.oom = f
 	}
+	if slices.Contains(args, takeFilter) {
+		if err := awaitFilter(control); err != nil {
+			return fmt.Errorf("room init: %w", err)
+		}
+	}
 	go in.reap()
 	if err := hello(control, slices.Contains(args, tellStarts)); err != nil {
 		return fmt.Errorf("room init: %w", err)

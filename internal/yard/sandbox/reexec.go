@@ -22,6 +22,10 @@ const (
 // tellStarts makes a room's init hand out the listener to program starts.
 const tellStarts = "starts"
 
+// takeFilter makes a room's init wait for the filter of system calls that the runtime
+// was not asked for.
+const takeFilter = "filter"
+
 // exitInvalid is the exit code of a helper process that found the request wrong,
 // not the host.
 const exitInvalid = 2

@@ -138,18 +138,17 @@ func (s *Sandbox) sweepRoom(ctx context.Context, id string) error {
 
 // findInit learns which process of the host the room's init is: the runtime's
 // child that is pid 1 of another pid namespace.
-func (r *Room) findInit(c cgroups) error {
-	pid, err := roomInitPID(r.keeper.process.Pid)
-	if err != nil {
-		return err
+func (r *Room) findInit(c cgroups) (pid int, err error) {
+	if pid, err = roomInitPID(r.keeper.process.Pid); err != nil {
+		return 0, err
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return fmt.Errorf("open the room's init: %w", err)
+		return 0, fmt.Errorf("open the room's init: %w", err)
 	}
 	r.init = fd
 	r.groups, err = c.of(pid, r.group)
-	return err
+	return pid, err
 }
 
 // roomInitPID reads the children of the runtime.

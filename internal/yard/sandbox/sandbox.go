@@ -62,6 +62,7 @@ type Sandbox struct {
 
 	warm   Warm
 	pool   *pool
+	filter filters
 	hidden *hidden
 	disks  *templates
 	ranges *ranges  // as root
@@ -135,6 +136,7 @@ func New(c Config) (*Sandbox, error) {
 	open := openRuntime
 	if s.strong {
 		open = openRunsc
+		s.warm.Rooms = 0 // what is put into a waiting room, gVisor does not see
 	}
 	var err error
 	s.runtime, err = open(c.Runtime)
@@ -437,7 +439,8 @@ const startTimeout = time.Minute
 
 // build makes the room's namespaces and mounts, and waits for its init.
 func (s *Sandbox) build(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) error {
-	l, err := s.layout(ctx, r, spec, binds, groups, ctl)
+	filter := s.filter.get()
+	l, err := s.layout(ctx, r, spec, binds, groups, ctl, filter != nil)
 	if err != nil {
 		return err
 	}
@@ -446,6 +449,11 @@ func (s *Sandbox) build(ctx context.Context, r *Room, spec sallyport.RoomSpec, b
 		return err
 	}
 	r.control = control
+	if filter != nil {
+		if _, err := control.Write(filter); err != nil {
+			return fmt.Errorf("hand the filter of system calls to the room: %w", err)
+		}
+	}
 	r.keeper, err = s.launch(l, spec.ID, theirs)
 	theirs.Close()
 	r.link = l.link
@@ -473,8 +481,18 @@ func (s *Sandbox) build(ctx context.Context, r *Room, spec sallyport.RoomSpec, b
 		return (&sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the room did not start on this host", Err: errors.New(r.keeper.words())}).
 			WithHint("the runner's log has the runtime's reason")
 	}
-	if err := r.findInit(groups); err != nil {
+	pid, err := r.findInit(groups)
+	if err != nil {
 		return err
+	}
+	if filter != nil {
+		if err := filtered(pid, 1+len(r.told)); err != nil { // the listener to program starts is one more
+			return err
+		}
+	} else if !s.rootless && !s.strong {
+		if err := s.filter.learn(pid); err != nil {
+			s.log.InfoContext(ctx, "the runtime compiles the filter of system calls for each room", "why", err)
+		}
 	}
 	if err := r.groups.verify(ctl, r.limits); err != nil {
 		return (&sallyport.Error{Code: sallyport.CodeUnavailable, Message: "the host did not take the room's limits", Err: err}).
@@ -527,7 +545,7 @@ func roomHostname(spec sallyport.RoomSpec) string {
 }
 
 // layout gathers what the keeper needs to know.
-func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers) (*layout, error) {
+func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, binds []bind, groups cgroups, ctl controllers, filter bool) (*layout, error) {
 	l := &layout{
 		Stage: r.dir(), Rootless: s.rootless, Strong: s.strong, Binds: binds, InitExe: s.initExe,
 		Hostname: roomHostname(spec), Hosts: spec.Hosts, Trust: spec.Trust, viewMap: -1, bindMap: -1,
@@ -548,7 +566,7 @@ func (s *Sandbox) layout(ctx context.Context, r *Room, spec sallyport.RoomSpec, 
 	}
 	rs := roomSpec{
 		hostname: l.Hostname, limits: r.limits, enforce: ctl, rlimits: limits, starts: spec.Started != nil,
-		strong: s.strong, uplink: spec.Uplink != nil,
+		strong: s.strong, uplink: spec.Uplink != nil, filter: filter,
 	}
 	if ctl != (controllers{}) {
 		rs.cgroup = r.group

@@ -33,6 +33,7 @@ type roomSpec struct {
 	starts   bool // init tells of program starts
 	strong   bool // for runsc
 	uplink   bool // the room has a network
+	filter   bool // init installs the filter of system calls, not the runtime
 }
 
 // config returns the config.json of a room.
@@ -86,6 +87,10 @@ func (r roomSpec) config() ([]byte, error) {
 	}
 	if r.strong {
 		r.strengthen(spec)
+	}
+	if r.filter {
+		spec.Process.Args = append(spec.Process.Args, takeFilter)
+		return json.Marshal(spec)
 	}
 	profile, err := seccomp.GetDefaultProfile(spec)
 	if err != nil {
