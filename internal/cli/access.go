@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/policy/rights"
@@ -106,7 +107,10 @@ func (c accessShowCmd) Run(e *env) error {
 			fmt.Fprintf(w, "// set by %s on %s\n", plain(rules.File.Actor), rules.File.At.Format("2006-01-02 15:04"))
 		}
 		for _, r := range rules.Rules {
-			fmt.Fprintf(w, "// %s\n%s\n\n", plain(r.ID), r.Text)
+			if !strings.HasPrefix(r.Text, "@id(") {
+				fmt.Fprintf(w, "// %s\n", plain(r.ID))
+			}
+			fmt.Fprintf(w, "%s\n\n", r.Text)
 		}
 	})
 }

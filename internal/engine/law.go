@@ -237,7 +237,8 @@ func (m *matter) everybody() []sallyport.Account {
 // grants are the exact policies of an account: everything on the installation, or
 // the work on each of its projects; and to see how the installation is.
 func (l *law) grants(a sallyport.Account, who rights.UID) []rights.Grant {
-	id := "grant/" + string(a.Kind) + "/" + a.ID
+	whose := string(a.Kind) + "/" + a.ID
+	id := "grant/" + whose
 	if a.Kind == sallyport.Runner {
 		return []rights.Grant{{ID: id, Principal: who, Actions: []string{string(actYard)}, Resource: rights.TheInstance()}}
 	}
@@ -248,7 +249,7 @@ func (l *law) grants(a sallyport.Account, who rights.UID) []rights.Grant {
 	out := []rights.Grant{{ID: id, Principal: who, Actions: []string{string(actInstance)}, Resource: rights.TheInstance()}}
 	for _, p := range a.Projects {
 		if name, ok := l.projects[p]; ok {
-			out = append(out, rights.Grant{ID: id + "/" + name, Principal: who, Actions: work, Resource: rights.ProjectUID(name)})
+			out = append(out, rights.Grant{ID: "work/" + name + "/" + whose, Principal: who, Actions: work, Resource: rights.ProjectUID(name)})
 		}
 	}
 	return out

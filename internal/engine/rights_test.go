@@ -172,13 +172,18 @@ func TestTokensOfBeforeAreExactPolicies(t *testing.T) {
 			t.Errorf("%s %s %q: %v, want allowed %v", old[c.token].Name, c.action, c.what, err, c.want)
 		}
 	}
+	// Names that look like parts of others' ids are nobody else's.
+	for _, name := range []string{"ci/demo", "ci on demo", `x", resource); permit (principal`} {
+		h.holder(sallyport.Principal{Kind: sallyport.Bot, ID: "bot/" + name, Name: name, Projects: []sallyport.ProjectID{h.p.ID}})
+	}
+	check(t, h.e.allow(as(1), actPush, h.p.ID))
 	rules, err := h.s.Rights.AccessRules(h.admin)
 	check(t, err)
 	got := map[string]string{}
 	for _, r := range rules.Rules {
 		got[r.ID] = r.Text
 	}
-	if text := got["grant/bot/bot/ci/demo"]; !strings.Contains(text, `principal == Bot::"bot/ci"`) || !strings.Contains(text, `resource in Project::"demo"`) {
+	if text := got["work/demo/bot/bot/ci"]; !strings.Contains(text, `principal == Bot::"bot/ci"`) || !strings.Contains(text, `resource in Project::"demo"`) {
 		t.Errorf("the policy of a token reads %q", text)
 	}
 	if _, there := got["grant/bot/bot/past"]; there {
@@ -187,6 +192,13 @@ func TestTokensOfBeforeAreExactPolicies(t *testing.T) {
 	// It ends with the token.
 	check(t, h.s.Access.RevokeToken(h.admin, "t2"))
 	check(t, h.s.Access.RevokeToken(h.admin, "t3"))
+	tokens, err := h.s.Access.Tokens(h.admin)
+	check(t, err)
+	for _, token := range tokens {
+		if strings.HasPrefix(token.Name, "of ") {
+			check(t, h.s.Access.RevokeToken(h.admin, token.ID))
+		}
+	}
 	holders, err := h.s.Rights.WhoCan(h.admin, "push", `Project::"demo"`)
 	check(t, err)
 	if fmt.Sprint(holders) != `[{Bot::"bot/all" true} {Person::"u1" true}]` {

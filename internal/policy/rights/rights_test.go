@@ -155,6 +155,7 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		"no such request":    {`permit (principal == Runner::"r", action == Action::"push", resource == Project::"p");`, "action"},
 		"a template":         {`permit (principal == ?principal, action == Action::"read", resource == Project::"p");`, "access.cedar"},
 		"a name twice":       {`@id("x") forbid (principal, action, resource); @id("x") forbid (principal, action, resource);`, "another policy has this @id"},
+		"a grant's name":     {`@id("work/shop/bot/bot/ci") forbid (principal, action, resource);`, "given by Sallyport alone"},
 		"a builtin's name":   {`@id("builtin/environments-are-apart") forbid (principal, action, resource);`, "another policy has this @id"},
 		"deep":               {"forbid (principal, action, resource) when { " + strings.Repeat("(", 100_000) + "true", "nested deeper"},
 		"long":               {"forbid (principal, action, resource) when { true" + strings.Repeat(" && true", 3000) + "};", "operators in one policy"},
@@ -321,8 +322,8 @@ func TestGrants(t *testing.T) {
 	t.Parallel()
 	w := town(t)
 	s, err := Compile(Layer{Name: "grants", Grants: []Grant{
-		{ID: `grant/"odd"`, Principal: Of(TypeBot, `b"; permit (principal, action, resource); //`), Actions: []string{"read"}, Resource: ProjectUID("shop")},
-		{ID: "grant/ci", Principal: Of(TypeBot, "bot/ci"), Actions: []string{"read", "deploy"}, Resource: ProjectUID("shop")},
+		{ID: `g/"odd"`, Principal: Of(TypeBot, `b"; permit (principal, action, resource); //`), Actions: []string{"read"}, Resource: ProjectUID("shop")},
+		{ID: "g/ci", Principal: Of(TypeBot, "bot/ci"), Actions: []string{"read", "deploy"}, Resource: ProjectUID("shop")},
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,12 @@ const (
 	maxFindings = 50        // that are told
 )
 
+const builtinLayer = "builtin"
+
+// ownIDs are how the ids of policies begin that no file may give: of the built-in
+// ones, and of grants to their makers.
+var ownIDs = []string{"builtin/", "grant/", "work/"}
+
 // Layer is a part of a policy set: a file, or grants.
 type Layer struct {
 	Name   string // of the file, for places; also before the ids of its policies
@@ -124,7 +130,7 @@ func Compile(layers ...Layer) (*Set, error) {
 	var found Findings
 	text := sha256.New()
 	seen := map[cedar.PolicyID]bool{}
-	for _, l := range append([]Layer{{Name: "builtin", Source: builtinText}}, layers...) {
+	for _, l := range append([]Layer{{Name: builtinLayer, Source: builtinText}}, layers...) {
 		list, wrong := l.policies()
 		found = append(found, wrong...)
 		for i, p := range list {
@@ -133,6 +139,10 @@ func Compile(layers ...Layer) (*Set, error) {
 			r.heads()
 			place := Finding{File: l.Name, Line: r.tree.Position.Line, Column: r.tree.Position.Column, Policy: string(r.id)}
 			wrong := check(r, validator, place)
+			if l.Name != builtinLayer && i >= len(l.Grants) && slices.ContainsFunc(ownIDs, func(p string) bool { return strings.HasPrefix(string(r.id), p) }) {
+				place.Text = "an @id that begins so is given by Sallyport alone"
+				wrong = append(wrong, place)
+			}
 			if seen[r.id] {
 				place.Text = "another policy has this @id"
 				wrong = append(wrong, place)
