@@ -36,6 +36,9 @@ type fake struct {
 	records     []sallyport.AuditRecord
 	report      sallyport.AuditReport
 	tokens      []sallyport.Token
+	accounts    []sallyport.Account
+	rules       sallyport.AccessRules
+	holders     []sallyport.Holder
 	caches      []sallyport.CacheEntry
 	trace       sallyport.Trace
 	doors       map[sallyport.RunID][]sallyport.Door
@@ -51,7 +54,7 @@ type fakeLog struct {
 }
 
 func (f *fake) services() sallyport.Services {
-	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}, Secrets: f}
+	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}, Secrets: f, Rights: fakeRights{f}}
 }
 
 func (f *fake) did(format string, args ...any) {
@@ -436,4 +439,36 @@ func (f *fake) DeleteSecret(ctx context.Context, p sallyport.ProjectID, environm
 		f.did("DeleteSecret %s %q %s", p, environment, name)
 	}
 	return err
+}
+
+// fakeRights answers what the page of access asks; nothing else is asked.
+type fakeRights struct{ *fake }
+
+func (f fakeRights) Accounts(ctx context.Context) ([]sallyport.Account, error) {
+	return f.accounts, f.ask(ctx)
+}
+func (f fakeRights) AddAccount(ctx context.Context, a sallyport.Account) (sallyport.Account, error) {
+	f.did("AddAccount")
+	return a, f.ask(ctx)
+}
+func (f fakeRights) RemoveAccount(ctx context.Context, id string) error {
+	f.did("RemoveAccount")
+	return f.ask(ctx)
+}
+func (f fakeRights) AccessRules(ctx context.Context) (sallyport.AccessRules, error) {
+	return f.rules, f.ask(ctx)
+}
+func (f fakeRights) WhoCan(ctx context.Context, action, resource string) ([]sallyport.Holder, error) {
+	if !strings.Contains(resource, "::") {
+		return nil, sallyport.Errorf(sallyport.CodeInvalid, "%q names no entity", resource)
+	}
+	return f.holders, f.ask(ctx)
+}
+func (f fakeRights) CompareRules(ctx context.Context, source string) (sallyport.AccessChange, error) {
+	f.did("CompareRules")
+	return sallyport.AccessChange{}, f.ask(ctx)
+}
+func (f fakeRights) SetRules(ctx context.Context, source string) (sallyport.AccessChange, error) {
+	f.did("SetRules")
+	return sallyport.AccessChange{}, f.ask(ctx)
 }

@@ -103,7 +103,7 @@ func TestFreshInstallation(t *testing.T) {
 	f := newFront(t)
 	*f.fake = fake{changed: make(chan struct{}), instance: sallyport.InstanceHealth{Problems: []string{"no OCI runtime was found"}}}
 	for path, want := range map[string]string{"/": "Start here", "/projects": "No project yet.", "/runs": "No run matches.", "/deployments": "No environment yet.",
-		"/gates": "No gate has decided anything yet.", "/audit": "No record matches.", "/tokens": "No token.", "/system": "no OCI runtime was found"} {
+		"/gates": "No gate has decided anything yet.", "/audit": "No record matches.", "/tokens": "No token.", "/access": "No account.", "/system": "no OCI runtime was found"} {
 		status, html := f.get(t, path)
 		if status != http.StatusOK || !strings.Contains(html, want) {
 			t.Errorf("GET %s: status %d, want %q", path, status, want)

@@ -396,6 +396,18 @@ func sampleOperations(f *fake) {
 		{ID: "t1", Name: "laptop", Kind: sallyport.TokenAPI, Principal: sallyport.Principal{Kind: sallyport.Person, Name: "anna"}, CreatedAt: ago(20 * 24 * time.Hour), ExpiresAt: sampleNow.Add(10 * 24 * time.Hour), UsedAt: ago(94 * time.Second)},
 		{ID: "t2", Name: "release-bot", Kind: sallyport.TokenAPI, Principal: sallyport.Principal{Kind: sallyport.Bot, Name: "release-bot"}, CreatedAt: ago(9 * 24 * time.Hour), ExpiresAt: sampleNow.Add(80 * 24 * time.Hour)},
 	}
+	f.records = append(f.records, sallyport.AuditRecord{Seq: 9, At: ago(50 * time.Hour), Actor: "person:anna", Action: "access.changed", Object: "instance", LogIndex: 7,
+		Detail: json.RawMessage(`{"gained":[{"principal":"Person::\"person/ben\"","action":"deploy","resource":"Environment::\"shop/production\""}],"asked":1204}`)})
+	f.accounts = []sallyport.Account{
+		{ID: "agent/fixer", Kind: sallyport.Agent, Name: "fixer", Sponsor: "person/ben", Projects: []sallyport.ProjectID{f.projects[0].ID}, CreatedAt: ago(time.Hour)},
+		{ID: "person/anna", Kind: sallyport.Person, Name: "anna", Admin: true, CreatedAt: ago(40 * 24 * time.Hour)},
+		{ID: "person/ben", Kind: sallyport.Person, Name: "ben", Teams: []string{"ops"}, CreatedAt: ago(9 * 24 * time.Hour)},
+	}
+	f.rules = sallyport.AccessRules{File: sallyport.AccessFile{Source: "permit …", Actor: "person:anna", At: ago(50 * time.Hour)}, Rules: []sallyport.AccessRule{
+		{ID: "builtin/environments-are-apart", Effect: "forbid", Text: "forbid (principal, action, resource)\nwhen { principal.environment != resource.environment };"},
+		{ID: "access.cedar#1", Effect: "permit", Text: "permit (principal in Team::\"ops\", action == Action::\"deploy\", resource == Environment::\"shop/production\");"},
+	}}
+	f.holders = []sallyport.Holder{{Principal: `Agent::"agent/fixer"`}, {Principal: `Person::"person/anna"`, Always: true}}
 	weak := *sampleRoom
 	weak.Rootless, weak.NotEnforced = true, []sallyport.Gap{{What: "disk", Why: "the host's file system has no project quotas"}, {What: "memory", Why: "no cgroup is delegated to this user"}}
 	f.instance = sallyport.InstanceHealth{Ready: true, Version: "0.1.0", Queues: map[string]int{"runner": 2, "deploy": 1, "watch": 2},

@@ -138,6 +138,7 @@ func (s *server) routes() http.Handler {
 	page("POST /verdicts/{verdict}/replay", s.replayVerdict)
 	page("GET /audit", s.auditPage)
 	page("POST /audit/verify", s.verifyAudit)
+	page("GET /access", s.accessPage)
 	page("GET /tokens", s.tokensPage)
 	page("POST /tokens", s.createToken)
 	page("POST /tokens/{token}/revoke", s.revokeToken)
