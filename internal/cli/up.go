@@ -44,6 +44,7 @@ type egressFlags struct {
 type reachFlags struct {
 	EgressPrivate []string `name:"egress-private" help:"Address that is not public and that rules may reach nevertheless: CIDR, ADDRESS, HOST or HOST=ADDRESS (repeatable)." env:"SALLYPORT_EGRESS_PRIVATE" placeholder:"WHAT"`
 	Advisories    string   `help:"Directory of advisories in OSV's format, by which malicious packages are known." env:"SALLYPORT_ADVISORIES" placeholder:"DIR"`
+	Registries    string   `name:"package-registries" help:"YAML file of package registries for jobs, in place of those that the host's own clients use." env:"SALLYPORT_PACKAGE_REGISTRIES" placeholder:"FILE"`
 }
 
 func (f egressFlags) config() daemon.EgressConfig {
@@ -53,7 +54,7 @@ func (f egressFlags) config() daemon.EgressConfig {
 }
 
 func (f reachFlags) config() daemon.EgressConfig {
-	return daemon.EgressConfig{Private: f.EgressPrivate, Advisories: f.Advisories}
+	return daemon.EgressConfig{Private: f.EgressPrivate, Advisories: f.Advisories, Registries: f.Registries}
 }
 
 type upCmd struct {

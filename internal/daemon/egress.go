@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
@@ -23,6 +22,8 @@ type EgressConfig struct {
 	Private []string
 	// Advisories is a directory of advisories in OSV's format; "" for none.
 	Advisories string
+	// Registries is a file of package registries in place of those of the host's clients; "" for none.
+	Registries string
 }
 
 // open makes the runner's part. dir is for the cache of packages, env the environment in which
@@ -39,20 +40,31 @@ func (c EgressConfig) open(dir string, env func(string) string, log *slog.Logger
 				WithHint("name a directory of OSV records, or of OSV's ZIP files")
 		}
 	}
-	upstreams, notes := firewall.Discover(firewall.Host{FS: os.DirFS("/"), Env: env})
+	var file []byte
+	if c.Registries != "" {
+		if file, err = os.ReadFile(c.Registries); err != nil {
+			return runner.Egress{}, sallyport.Errorf(sallyport.CodeInvalid, "the file of package registries cannot be read").WithHint("look at %s", c.Registries)
+		}
+	}
+	upstreams, notes, err := firewall.DiscoverWith(firewall.Host{FS: os.DirFS("/"), Env: env}, file)
+	if err != nil {
+		return runner.Egress{}, sallyport.Errorf(sallyport.CodeInvalid, "%s: %w", filepath.Base(c.Registries), err)
+	}
 	for _, n := range notes {
 		log.Info("package registries were looked for", "note", n)
 	}
 	// The host's own clients are configured to use these, wherever they are.
 	registries := door.Private{Nets: private.Nets, Hosts: map[string][]netip.Addr{}}
-	for _, u := range upstreams.List {
-		registries.Hosts[strings.ToLower(u.Base.Hostname())] = nil
+	for _, host := range upstreams.Hosts() {
+		registries.Hosts[host] = nil
 	}
 	for host, addrs := range private.Hosts {
 		registries.Hosts[host] = addrs
 	}
+	transport := (&door.Dialer{Private: registries}).Transport(nil)
+	transport.DisableCompression = false // what registries say of packages is long, and packs well
 	packages, err := firewall.New(firewall.Config{
-		Upstreams: upstreams, Transport: (&door.Dialer{Private: registries}).Transport(nil), Advisories: known, CacheDir: dir, Now: time.Now, Log: log,
+		Upstreams: upstreams, Transport: transport, Advisories: known, CacheDir: dir, Now: time.Now, Log: log,
 	})
 	return runner.Egress{Dialer: &door.Dialer{Private: private}, Firewall: packages}, err
 }

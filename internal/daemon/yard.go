@@ -71,6 +71,9 @@ func (in *installation) runRunner(ctx context.Context) error {
 	for _, p := range in.c.Egress.Private {
 		cmd.Args = append(cmd.Args, "--egress-private", p)
 	}
+	if in.c.Egress.Registries != "" {
+		cmd.Args = append(cmd.Args, "--package-registries", in.c.Egress.Registries)
+	}
 	if in.c.Egress.Advisories != "" {
 		cmd.Args = append(cmd.Args, "--advisories", in.c.Egress.Advisories)
 	}

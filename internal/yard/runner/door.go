@@ -238,6 +238,9 @@ func (j *job) runningStep() (number int) {
 }
 
 func (d *jobDoor) fetched(p sallyport.PackageFetch) {
+	if p.Decision == sallyport.EgressDenied {
+		d.tell(p.Step, fmt.Sprintf("The firewall refused %s: %s", p.PURL, p.Reason))
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.pending.Packages) >= maxDoorItems {
@@ -259,10 +262,13 @@ func (d *jobDoor) used(u sallyport.CredentialUse) {
 
 // notice tells in the log what was refused, each host once for each reason, and what to do about it.
 func (d *jobDoor) notice(f sallyport.Flow) {
-	line := refusal(f)
-	if line == "" {
-		return
+	if line := refusal(f); line != "" {
+		d.tell(f.Step, line)
 	}
+}
+
+// tell says a line in the log once, and not too many of them.
+func (d *jobDoor) tell(step int, line string) {
 	d.mu.Lock()
 	told := d.told[line] || len(d.told) > maxDoorLines
 	d.told[line] = true
@@ -271,9 +277,9 @@ func (d *jobDoor) notice(f sallyport.Flow) {
 	switch {
 	case told:
 	case last:
-		d.job.log.say(f.Step, sallyport.LogWarning, "The door refused more; the job's page has all of it.")
+		d.job.log.say(step, sallyport.LogWarning, "The door refused more; the job's page has all of it.")
 	default:
-		d.job.log.say(f.Step, sallyport.LogWarning, "%s", line)
+		d.job.log.say(step, sallyport.LogWarning, "%s", line)
 	}
 }
 
@@ -290,7 +296,7 @@ func refusal(f sallyport.Flow) string {
 	if f.Decision == sallyport.EgressObserved {
 		return fmt.Sprintf("The door let %s through, which no rule allows (%s). To write the rule: sallyport egress learn", what, f.Reason)
 	}
-	if f.Protocol == "dns" && (strings.HasSuffix(f.Host, ".arpa") || !strings.Contains(f.Host, ".")) {
+	if f.Protocol == "dns" && (strings.HasSuffix(f.Host, ".arpa") || strings.HasPrefix(f.Host, "_") || !strings.Contains(f.Host, ".")) {
 		return "" // what a resolver asks by itself
 	}
 	why := ""
