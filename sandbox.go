@@ -30,6 +30,10 @@ type Sandbox interface {
 	Sweep(ctx context.Context) error
 }
 
+// LabelStrong is the label of runners that have rooms of level "strong", and of jobs that are
+// done in one: those that ask for it by runs-on, and those of strangers where the operator has it so.
+const LabelStrong = "isolation:strong"
+
 // Volume is a bounded directory for one room. It is gone with its contents when it
 // is closed, or when the process that made it ends.
 type Volume interface {

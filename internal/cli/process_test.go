@@ -67,7 +67,7 @@ func unstarted(t testing.TB, args ...string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, data: filepath.Join(dir, "d"), args: args}
+	s := &server{t: t, data: filepath.Join(dir, "d"), args: args, env: []string{"SALLYPORT_UNTRUSTED_IN=standard"}} // a host need not have gVisor
 	t.Cleanup(func() {
 		s.end()
 		if t.Failed() {

@@ -48,8 +48,11 @@ type Config struct {
 	Registries []string
 	Actions    ActionsConfig
 	Egress     EgressConfig
-	Exe        string // our binary, for the children; "" = the running one
-	Log        *slog.Logger
+	// UntrustedIn is where jobs of strangers are done: strong, standard, refuse; "" is strong
+	// where this host has it, else refuse.
+	UntrustedIn string
+	Exe         string // our binary, for the children; "" = the running one
+	Log         *slog.Logger
 }
 
 // Info tells where a running installation is found.

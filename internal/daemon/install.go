@@ -317,9 +317,10 @@ func (in *installation) openEngine(ctx context.Context) error {
 		Images: images, Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
 		Notary: notary, Verifier: verifier, Tokens: tokens, Trail: trail{in}, Target: in.target,
 		Instance: authority.Instance(), BaseURL: in.c.BaseURL, TrustRoot: root, Version: Version(), Clock: time.Now, Log: in.log,
-		Trouble: func() []string { return diskTrouble(in.c.Data) },
-		Sealer:  in.keys,
-		Known:   []sallyport.Principal{operator(), in.runnerPrincipal()},
+		Untrusted: in.strangers(ctx),
+		Trouble:   func() []string { return diskTrouble(in.c.Data) },
+		Sealer:    in.keys,
+		Known:     []sallyport.Principal{operator(), in.runnerPrincipal()},
 	})
 	if err != nil {
 		return err

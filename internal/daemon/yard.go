@@ -163,10 +163,16 @@ func Runner(ctx context.Context, c RunnerConfig) error {
 	if err != nil {
 		return err
 	}
+	strong := strongSandbox(ctx, filepath.Join(c.WorkDir, "strong"), c.Log)
+	offers := labels()
+	if strong != nil {
+		offers = append(offers, sallyport.LabelStrong)
+	}
 	r, err := runner.New(runner.Config{
+		Strong: strong,
 		Egress: reach,
 		Yard:   client.Yard(), Sandbox: box, WorkDir: filepath.Join(c.WorkDir, "jobs"), ID: sallyport.RunnerID(c.ID), Name: "embedded",
-		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now,
+		Labels: offers, Capacity: capacity, Log: c.Log, Clock: time.Now,
 		Tools: tools.Open(filepath.Join(c.WorkDir, "tools")),
 	})
 	if err != nil {
@@ -197,14 +203,14 @@ func newSandbox(stateDir, level string, warm sandbox.Warm, log *slog.Logger) (*s
 	return sandbox.New(sandbox.Config{StateDir: stateDir, Level: level, Warm: warm, Log: log})
 }
 
-// CheckHost reports what this host can enforce.
-func CheckHost(ctx context.Context, log *slog.Logger) (sallyport.Isolation, error) {
+// CheckHost reports what this host can enforce at a level.
+func CheckHost(ctx context.Context, level string, log *slog.Logger) (sallyport.Isolation, error) {
 	dir, err := os.MkdirTemp("", "sallyport-check-")
 	if err != nil {
 		return sallyport.Isolation{}, err
 	}
 	defer os.RemoveAll(dir)
-	box, err := newSandbox(dir, sandbox.Level, sandbox.Warm{}, log)
+	box, err := newSandbox(dir, level, sandbox.Warm{}, log)
 	if err != nil {
 		return sallyport.Isolation{}, err
 	}

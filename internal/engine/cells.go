@@ -78,6 +78,11 @@ func (f *frame) expand(j *sallyport.PlanJob) error {
 				Needs: first.Needs, Uses: first.Uses, Status: sallyport.StatusWaiting, CreatedAt: f.s.c.now}
 		}
 		job.Name, job.Matrix, job.Labels, job.Tolerated, job.Expanded = f.name(cell.Name), cell.Matrix, cell.Labels, cell.Tolerated, true
+		if j.Call == nil {
+			if job.Labels, err = f.s.e.strangersLabels(f.s.run.Tier, job.Labels); err != nil {
+				return f.s.complete(first, sallyport.Failure, clip(err.Error(), 1000)) // of the first cell: none was made
+			}
+		}
 		if job.Environment, err = f.environment(j, cell); err == nil && cell.Steered {
 			err = f.steered("runner", j.RunsOn.Pos)
 		}

@@ -81,6 +81,8 @@ type Config struct {
 	Repository string
 	// Actions says how actions of other repositories are taken in.
 	Actions ActionsConfig
+	// Untrusted is where jobs of runs of tier untrusted are done; the zero value is StrangersStrong.
+	Untrusted Strangers
 	// Egress is the level of projects that declare none; the zero value is none.
 	Egress sallyport.EgressLevel
 	// OwnEgress takes the rules from the commit that a run is of, not from the protected
@@ -119,6 +121,7 @@ type Engine struct {
 	repository string // "": each project's own name
 	caches     cacheBounds
 	actions    ActionsConfig
+	untrusted  Strangers
 	egress     sallyport.EgressLevel
 	ownEgress  bool
 	locks      locks
@@ -161,7 +164,7 @@ func New(c Config) (*Engine, error) {
 		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
 		notary: c.Notary, verifier: c.Verifier, tokens: c.Tokens, images: c.Images, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
-		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, lend: c.Lend, vars: c.Vars, repository: c.Repository, actions: c.Actions, egress: c.Egress, ownEgress: c.OwnEgress,
+		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, lend: c.Lend, vars: c.Vars, repository: c.Repository, actions: c.Actions, untrusted: c.Untrusted, egress: c.Egress, ownEgress: c.OwnEgress,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
 		known:    slices.Clone(c.Known),
 		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},

@@ -76,7 +76,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	check(t, err)
 	gates, err := policy.New()
 	check(t, err)
-	c := Config{Store: h.store, Repositories: repos, Blobs: blobs, Logs: logs, Gates: gates, Instance: attest.Instance("ci.example"),
+	c := Config{Store: h.store, Repositories: repos, Blobs: blobs, Logs: logs, Gates: gates, Instance: attest.Instance("ci.example"), Untrusted: StrangersStandard,
 		BaseURL: "http://ci.example", Version: "test", Clock: h.clock, Log: log,
 		Known: []sallyport.Principal{{Kind: sallyport.Person, ID: "u1", Name: "ada", Admin: true}, {Kind: sallyport.Runner, ID: "r1", Name: "r1"}}}
 	for _, f := range change {

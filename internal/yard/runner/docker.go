@@ -115,7 +115,7 @@ func (s *step) inContainerRoom(ctx context.Context, a *sallyport.PlanAction, c *
 	}
 	release := j.door.opens(&spec)
 	defer release()
-	room, err := j.runner.cfg.Sandbox.Prepare(ctx, spec)
+	room, err := j.sandbox().Prepare(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("prepare the room of the action: %w", err)
 	}

@@ -316,7 +316,7 @@ func (j *job) setUp(ctx context.Context) (*frame, error) {
 	for _, e := range j.list {
 		j.enlist(e)
 	}
-	volume, err := j.runner.cfg.Sandbox.Volume(ctx, j.runner.cfg.Limits)
+	volume, err := j.sandbox().Volume(ctx, j.runner.cfg.Limits)
 	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeUnavailable {
 		return nil, fmt.Errorf("make the job's disk: %w", err)
 	}

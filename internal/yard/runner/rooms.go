@@ -75,13 +75,13 @@ func (j *job) prepareRooms(ctx context.Context, f *frame) error {
 			return err
 		}
 	}
-	j.room, err = j.runner.cfg.Sandbox.Prepare(ctx, spec)
+	j.room, err = j.sandbox().Prepare(ctx, spec)
 	if spec.Uplink != nil && sallyport.ErrorCode(err) == sallyport.CodeUnavailable {
 		why, _ := sallyport.ErrorMessage(err)
 		j.log.say(0, sallyport.LogWarning, "The job reaches nothing outside its room: %s.", why)
 		j.door.close()
 		j.door, spec.Uplink, spec.Trust = nil, nil, nil
-		j.room, err = j.runner.cfg.Sandbox.Prepare(ctx, spec)
+		j.room, err = j.sandbox().Prepare(ctx, spec)
 	}
 	if err != nil {
 		return fmt.Errorf("prepare the room: %w", err)
@@ -107,7 +107,7 @@ func (j *job) toolRoom(ctx context.Context) (sallyport.Room, error) {
 	j.toolMu.Lock()
 	defer j.toolMu.Unlock()
 	if j.tools == nil {
-		room, err := j.runner.cfg.Sandbox.Prepare(ctx, sallyport.RoomSpec{
+		room, err := j.sandbox().Prepare(ctx, sallyport.RoomSpec{
 			ID: fmt.Sprintf("tools-%s-%d", j.lease.Job.ID, j.lease.Job.Attempt), Hostname: "runner", Binds: j.layout.binds(), Limits: j.runner.cfg.Limits,
 		})
 		if err != nil {

@@ -37,6 +37,9 @@ const (
 type Config struct {
 	Yard    sallyport.Yard
 	Sandbox sallyport.Sandbox
+	// Strong makes the rooms of jobs that demand level strong (LabelStrong); nil: such jobs
+	// are failed, and Labels must not offer it.
+	Strong sallyport.Sandbox
 	// WorkDir is the runner's own: it is made with mode 0700 if it is missing, and what
 	// earlier jobs left in it is deleted at start.
 	WorkDir  string
@@ -176,6 +179,11 @@ func (r *Runner) prepare(ctx context.Context) error {
 	r.isolation = isolation
 	if err := r.cfg.Sandbox.Sweep(ctx); err != nil {
 		return fmt.Errorf("sweep the sandbox: %w", err)
+	}
+	if r.cfg.Strong != nil {
+		if err := r.cfg.Strong.Sweep(ctx); err != nil {
+			return fmt.Errorf("sweep the sandbox: %w", err)
+		}
 	}
 	if err := os.MkdirAll(r.cfg.WorkDir, 0o700); err != nil {
 		return fmt.Errorf("make the work directory: %w", err)

@@ -137,7 +137,7 @@ func (j *job) startSidecar(ctx context.Context, s *sidecar, n int) error {
 		return sallyport.Errorf(sallyport.CodeInvalid, "its image has no command to run")
 	}
 	var err error
-	s.room, err = j.runner.cfg.Sandbox.Prepare(ctx, sallyport.RoomSpec{
+	s.room, err = j.sandbox().Prepare(ctx, sallyport.RoomSpec{
 		ID: fmt.Sprintf("service-%d-%s-%d", n, j.lease.Job.ID, j.lease.Job.Attempt), Hostname: "service", Hosts: []string{s.name},
 		Image: s.c.root, Limits: j.runner.cfg.Limits,
 	})
