@@ -78,11 +78,17 @@ func TestRealArchive(t *testing.T) {
 	}
 	_, proxy := newGate(t, f.Job(firewall.JobConfig{}))
 	dir := t.TempDir()
-	source := "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " + u.Base.String() + " " + u.Suites[0] + " main"
-	if out, err := apt(t, proxy, dir, source, "update"); err != nil {
+	const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+	if _, err := os.Stat(keyring); err != nil {
+		t.Skip("the host has no keys of Debian's archive")
+	}
+	source := "deb [signed-by=" + keyring + "] " + u.Base.String() + " " + u.Suites[0] + " main"
+	out, err := apt(t, proxy, dir, source, "update")
+	if skipAway(t, out); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	out, err := apt(t, proxy, dir, source, "download", "tzdata")
+	out, err = apt(t, proxy, dir, source, "download", "tzdata")
+	skipAway(t, out)
 	if strings.Contains(out, "Unable to locate") {
 		t.Skip("the suite has no time zones just now")
 	}

@@ -288,10 +288,21 @@ func TestRealRegistries(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, c.files)
 			out, err := client(t, proxy, gate.pem, f.Env(), dir, c.argv...)
+			skipAway(t, out)
 			if err != nil || !strings.Contains(out, c.want) {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
+	}
+}
+
+// skipAway skips when the firewall told a client that the registry did not answer as one.
+func skipAway(t *testing.T, out string) {
+	t.Helper()
+	for _, words := range []string{"cannot be reached", "does not answer in time", "could not be read to the end", " answered 4", " answered 5"} {
+		if strings.Contains(out, words) {
+			t.Skipf("the host's registry does not answer as one just now:\n%s", out)
+		}
 	}
 }
 
