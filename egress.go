@@ -158,6 +158,9 @@ type PackageFetch struct {
 	At       time.Time      `json:"at"`
 }
 
+// MethodExpose is the method of the use that says that a rule gave the job the value itself.
+const MethodExpose = "EXPOSE"
+
 // CredentialUse is one use of a lent credential.
 type CredentialUse struct {
 	Step       int            `json:"step,omitempty"`

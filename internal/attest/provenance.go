@@ -73,7 +73,9 @@ type Network struct {
 	RulesCommit string            `json:"rulesCommit,omitempty"`
 	// Credentials are the names of those that were used at the door, Denied how often the door refused something.
 	Credentials []string `json:"credentials,omitempty"`
-	Denied      int      `json:"denied,omitempty"`
+	// Exposed are those whose value the job held itself.
+	Exposed []string `json:"exposed,omitempty"`
+	Denied  int      `json:"denied,omitempty"`
 	// Packages counts those that were fetched; Unnamed those of them that the dependencies do not
 	// name, for there were too many.
 	Packages int `json:"packages,omitempty"`

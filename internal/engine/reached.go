@@ -21,11 +21,16 @@ func (in collected) network() (attest.Network, []attest.Resource) {
 		n.Rules, n.RulesCommit = attest.SHA256(rules.File.Digest), rules.Commit
 	}
 	for _, u := range in.door.Uses {
-		if u.Decision != sallyport.EgressDenied && !slices.Contains(n.Credentials, u.Credential) {
-			n.Credentials = append(n.Credentials, u.Credential)
+		list := &n.Credentials
+		if u.Method == sallyport.MethodExpose {
+			list = &n.Exposed
+		}
+		if u.Decision != sallyport.EgressDenied && !slices.Contains(*list, u.Credential) {
+			*list = append(*list, u.Credential)
 		}
 	}
 	slices.Sort(n.Credentials)
+	slices.Sort(n.Exposed)
 	type pkg struct {
 		purl, source string
 		digest       sallyport.Digest

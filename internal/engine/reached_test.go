@@ -33,7 +33,7 @@ func TestEvidenceOfTheDoor(t *testing.T) {
 				{PURL: "pkg:npm/left-pad@1.3.0", Digest: digest, Source: "https://packages.example.com/", Decision: sallyport.EgressAllowed, Cached: true},
 				{PURL: "pkg:npm/worm@6.6.6", Source: "https://packages.example.com/", Decision: sallyport.EgressDenied, Reason: "known malicious"},
 			},
-			Uses: []sallyport.CredentialUse{{Credential: "publish", Decision: sallyport.EgressAllowed}, {Credential: "other", Decision: sallyport.EgressDenied}},
+			Uses: []sallyport.CredentialUse{{Credential: "publish", Decision: sallyport.EgressAllowed}, {Credential: "shown", Method: sallyport.MethodExpose, Decision: sallyport.EgressAllowed}, {Credential: "other", Decision: sallyport.EgressDenied}},
 		}))
 		a, err := s.y.PutArtifact(s.runner, l.Ref, "app", bytes.NewReader(tarOf(t, tarFile{"app", "x", 0o755})))
 		check(t, err)
@@ -57,7 +57,7 @@ func TestEvidenceOfTheDoor(t *testing.T) {
 		def := st.Predicate.BuildDefinition
 		n := def.InternalParameters.Network
 		if n == nil || n.Level != sallyport.EgressRegistries || n.Observe != observe || n.Rules["sha256"] != sallyport.DigestOf([]byte(file)).Hex() ||
-			n.RulesCommit != push.Commit || strings.Join(n.Credentials, " ") != "publish" || n.Denied != 4 || n.Packages != 1 || n.Unnamed != 0 {
+			n.RulesCommit != push.Commit || strings.Join(n.Credentials, " ") != "publish" || strings.Join(n.Exposed, " ") != "shown" || n.Denied != 4 || n.Packages != 1 || n.Unnamed != 0 {
 			t.Errorf("got network %+v", n)
 		}
 		var named []attest.Resource

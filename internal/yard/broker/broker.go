@@ -37,9 +37,6 @@ import (
 // chance in what servers answer, and could be guessed.
 const minValue = 8
 
-// MethodExpose is the method of the use that says that the job holds the value itself.
-const MethodExpose = "EXPOSE"
-
 // Lent is a credential for one lease.
 type Lent struct {
 	Rule  sallyport.CredentialRule
@@ -112,7 +109,7 @@ func New(c Config) (*Broker, error) {
 	}
 	for _, l := range b.lent {
 		if l.Rule.Expose { // it is as though it were used in every way at once
-			c.Record(sallyport.CredentialUse{Credential: l.Rule.Name, Host: l.host, Method: MethodExpose, Decision: sallyport.EgressAllowed,
+			c.Record(sallyport.CredentialUse{Credential: l.Rule.Name, Host: l.host, Method: sallyport.MethodExpose, Decision: sallyport.EgressAllowed,
 				Reason: "the rule exposes the value: the job holds it", At: c.Clock()})
 		}
 	}

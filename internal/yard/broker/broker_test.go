@@ -456,7 +456,7 @@ func TestTheJobSaysWhichCredentialByItsPlaceholder(t *testing.T) {
 func TestAnExposedValueIsAUse(t *testing.T) {
 	t.Parallel()
 	n := newBench(t, http.NotFoundHandler(), sallyport.CredentialRule{Kind: sallyport.CredentialBearer, Host: "api.example.com", Expose: true})
-	if u := n.last(1); u.Method != MethodExpose || u.Credential != "cred0" || u.Decision != sallyport.EgressAllowed {
+	if u := n.last(1); u.Method != sallyport.MethodExpose || u.Credential != "cred0" || u.Decision != sallyport.EgressAllowed {
 		t.Errorf("recorded %+v", u)
 	}
 }
