@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,7 +94,18 @@ func (s *PostgresServer) start(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.cmd.Start(); err != nil {
+	// The signal comes when the thread that started it ends, as threads do that something
+	// else was locked to; this one is its own.
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := s.cmd.Start()
+		started <- err
+		if err == nil {
+			<-s.ended
+		}
+	}()
+	if err := <-started; err != nil {
 		return err
 	}
 	ready := make(chan struct{})
