@@ -127,6 +127,13 @@ func (c doctorCmd) Run(e *env) error {
 		for _, gap := range got.NotEnforced {
 			fmt.Fprintf(w, "  NOT enforced  %s: %s\n", gap.What, gap.Why)
 		}
+		strong, err := daemon.CheckHost(e.ctx, "strong", slog.New(slog.DiscardHandler))
+		if err != nil {
+			why, mend := sallyport.ErrorMessage(err)
+			fmt.Fprintf(w, "Level strong, for strangers, is not there: %s\n  → %s\n", why, mend)
+			return
+		}
+		fmt.Fprintf(w, "Level strong, for strangers, is there with %s\n", strong.Runtime)
 	})
 }
 
