@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -101,6 +102,23 @@ func (g *Git) slot(ctx context.Context) (release func(), err error) {
 	}
 }
 
+// startHeld starts a command on a thread that lives until ended is closed. The parent whose
+// death ends the process is a thread and not a process (prctl(2), PR_SET_PDEATHSIG), and threads end: of a
+// process that makes rooms too, in which some are given to one room and go with it.
+func startHeld(cmd *exec.Cmd, ended <-chan struct{}) error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			<-ended
+		}
+	}()
+	return <-started
+}
+
 // stream runs a command and hands its output to read while it runs. When read
 // returns an error the process is killed and that error returned.
 func (g *Git) stream(ctx context.Context, c command, read func(io.Reader) error) error {
@@ -130,7 +148,9 @@ func (g *Git) talk(ctx context.Context, c command, f func(in io.WriteCloser, out
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
+	ended := make(chan struct{})
+	defer close(ended)
+	if err := startHeld(cmd, ended); err != nil {
 		return &sallyport.Error{Code: sallyport.CodeUnavailable, Message: "git cannot be run",
 			Hint: "look into the log of the control plane", Err: err}
 	}

@@ -51,11 +51,7 @@ func (m userMaps) probe(exe string) error {
 		return err
 	}
 	defer job.Close()
-	p, err := m.start(exe, markSettle, unix.CLONE_NEWNS|unix.CLONE_NEWNET, []*os.File{null, null, null, null}, job)
-	if err != nil {
-		return err
-	}
-	state, err := p.Wait()
+	state, err := m.run(exe, unix.CLONE_NEWNS|unix.CLONE_NEWNET, null, job)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -127,6 +128,23 @@ func (m userMaps) start(exe, mark string, flags uintptr, files []*os.File, job *
 	return p, nil
 }
 
+// run has our own binary settle a job and waits for it, on a thread that lives as long: the
+// parent whose death ends such a process is a thread, and those of rooms end with them.
+func (m userMaps) run(exe string, flags uintptr, null, job *os.File) (state *os.ProcessState, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		var p *os.Process
+		if p, err = m.start(exe, markSettle, flags, []*os.File{null, null, null, null}, job); err == nil {
+			state, err = p.Wait()
+		}
+	}()
+	<-done
+	return state, err
+}
+
 // write maps the ids of a process's user namespace by the setuid tools of the host.
 func (m userMaps) write(pid int) error {
 	for _, t := range []struct {
@@ -187,11 +205,7 @@ func (m userMaps) settle(exe string, dirs []string) error {
 		return err
 	}
 	defer null.Close()
-	p, err := m.start(exe, markSettle, 0, []*os.File{null, null, null, null}, job)
-	if err != nil {
-		return err
-	}
-	state, err := p.Wait()
+	state, err := m.run(exe, 0, null, job)
 	if err != nil {
 		return err
 	}
