@@ -205,6 +205,7 @@ func (s *step) checkout(ctx context.Context, in inputs) error {
 	}
 	argv := []string{"sh", "-ec", checkoutScript, "sh", dir, source, commit, branch, track, strconv.Itoa(depth), strconv.FormatBool(clean), url,
 		strconv.FormatBool(tags), mode, in.text("sparse-checkout", "")}
+	j.trace.CheckingOut()
 	err = s.tool(ctx, sallyport.ExecSpec{Argv: argv},
 		sallyport.EnvVar{Name: "GIT_CONFIG_GLOBAL", Value: config}, sallyport.EnvVar{Name: "GIT_CONFIG_NOSYSTEM", Value: "1"},
 		sallyport.EnvVar{Name: "GIT_TERMINAL_PROMPT", Value: "0"}, sallyport.EnvVar{Name: "GIT_LFS_SKIP_SMUDGE", Value: "1"})

@@ -79,7 +79,7 @@ func (l *layout) openCommands() error {
 	if err := l.workRoot.MkdirAll(commandDir, 0o777); err != nil {
 		return err
 	}
-	root, err := l.workRoot.OpenRoot(commandDir)
+	root, err := l.workRoot.OpenRoot(commandDir + "/") // a directory and nothing else: to open a FIFO would take for ever
 	if err != nil {
 		return err
 	}

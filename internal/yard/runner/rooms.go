@@ -108,7 +108,7 @@ func (j *job) toolRoom(ctx context.Context) (sallyport.Room, error) {
 	defer j.toolMu.Unlock()
 	if j.tools == nil {
 		room, err := j.sandbox().Prepare(ctx, sallyport.RoomSpec{
-			ID: fmt.Sprintf("tools-%s-%d", j.lease.Job.ID, j.lease.Job.Attempt), Hostname: "runner", Binds: j.layout.binds(), Limits: j.runner.cfg.Limits,
+			ID: fmt.Sprintf("tools-%s-%d", j.lease.Job.ID, j.lease.Job.Attempt), Hostname: "runner", Binds: j.layout.binds(), Limits: j.runner.cfg.Limits, Started: j.trace.Started,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("prepare a room for tools: %w", err)

@@ -139,7 +139,7 @@ func (j *job) startSidecar(ctx context.Context, s *sidecar, n int) error {
 	var err error
 	s.room, err = j.sandbox().Prepare(ctx, sallyport.RoomSpec{
 		ID: fmt.Sprintf("service-%d-%s-%d", n, j.lease.Job.ID, j.lease.Job.Attempt), Hostname: "service", Hosts: []string{s.name},
-		Image: s.c.root, Limits: j.runner.cfg.Limits,
+		Image: s.c.root, Limits: j.runner.cfg.Limits, Started: j.trace.Started,
 	})
 	if err != nil {
 		return fmt.Errorf("prepare its room: %w", err)

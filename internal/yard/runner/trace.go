@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/yard/trace"
@@ -69,7 +70,8 @@ func (j *job) tellChanges(changes []sallyport.SourceChange) {
 // traceCheckout begins to look after what was checked out into a directory of the room.
 func (j *job) traceCheckout(dir, commit string) {
 	rest := strings.TrimPrefix(strings.TrimPrefix(dir, j.layout.work), "/")
-	f, err := j.layout.workRoot.Open(filepath.Clean(rest))
+	// Not a FIFO that somebody has put there, at which we would wait for ever.
+	f, err := j.layout.workRoot.OpenFile(filepath.Clean(rest), os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if err == nil {
 		err = j.trace.CheckedOut(f, commit)
 	}

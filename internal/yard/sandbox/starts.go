@@ -149,15 +149,42 @@ func look(n notification) (sallyport.ProgramStart, bool) {
 	}
 	pid := int(n.pid)
 	file, err := readText(pid, name, maxStartPath)
-	if err != nil {
-		return sallyport.ProgramStart{}, false
+	if err != nil { // memory that the kernel reads and we may not; or none, and then nothing starts
+		return sallyport.ProgramStart{Path: unreadName, Arguments: argumentsDigest(pid, argv, pointerSize(n.arch))}, true
 	}
 	start := sallyport.ProgramStart{Arguments: argumentsDigest(pid, argv, pointerSize(n.arch))}
 	start.Path, start.File, err = openProgram(pid, dirfd, file, flags)
-	if err != nil {
-		return start, !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.EACCES)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EACCES) {
+		return start, elsewhere(pid, file)
 	}
 	return start, true
+}
+
+// unreadName is the path of a program whose name could not be read.
+const unreadName = "(unread)"
+
+// elsewhere tells whether a name that leads nowhere for us may lead somewhere for the process: /proc
+// shows each process itself, and relative names begin where it is. What is left is what shells try on their
+// way through PATH.
+func elsewhere(pid int, name string) bool {
+	if !path.IsAbs(name) || name == "/proc" || strings.HasPrefix(path.Clean(name), "/proc/") {
+		return true
+	}
+	for _, linked := range []string{"/bin/", "/sbin/"} { // links themselves where /usr is merged
+		if strings.HasPrefix(name, linked) {
+			return false
+		}
+	}
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(root)
+	fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS})
+	if err == nil {
+		unix.Close(fd)
+	}
+	return errors.Is(err, unix.ELOOP)
 }
 
 func isExecveat(n notification) bool {
@@ -199,7 +226,10 @@ func openProgram(pid int, dirfd int32, name string, flags uint64) (string, *os.F
 		if err != nil || !path.IsAbs(dir) {
 			return "", nil, unix.ESRCH
 		}
-		name = path.Join(dir, name)
+		name = dir + "/" + name // not cleaned: the kernel goes through links before ".."
+	}
+	if name == "/proc/self/exe" { // programs that start themselves again
+		return openLink(proc + "exe")
 	}
 	root, err := unix.Open(proc+"root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -207,9 +237,6 @@ func openProgram(pid int, dirfd int32, name string, flags uint64) (string, *os.F
 	}
 	defer unix.Close(root)
 	fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
-	if errors.Is(err, unix.ELOOP) && name == "/proc/self/exe" { // programs that start themselves again
-		return openLink(proc + "exe")
-	}
 	if err != nil {
 		return name, nil, err
 	}

@@ -67,6 +67,9 @@ PATH=/nowhere:/tmp:$PATH own
 ln -s /tmp/own /var/other; /var/other
 mkfifo /tmp/fifo; chmod +x /tmp/fifo; /tmp/fifo || true
 cp /bin/true /tmp/copy; /tmp/copy
+mkdir -p /tmp/a/b /tmp/c; ln -s /tmp/a/b /tmp/c/l; cp /bin/true /tmp/a/one; cp /bin/false /tmp/c/one; cd /tmp/c; l/../one
+cd /tmp; /proc/self/cwd/copy
+ln -s /proc/self/root /tmp/r; /tmp/r/tmp/copy
 exit 0`
 	if _, err := r.Exec(t.Context(), sallyport.ExecSpec{Argv: []string{"/bin/sh", "-c", script}, Env: []sallyport.EnvVar{{Name: "PATH", Value: "/usr/bin:/bin"}}}); err != nil {
 		t.Fatal(err)
@@ -76,7 +79,9 @@ exit 0`
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{shell, "/usr/bin/chmod", "/tmp/own", "/tmp/own", "/usr/bin/ln", "/tmp/own", "/usr/bin/mkfifo", "/usr/bin/chmod", "/usr/bin/cp", "/tmp/copy"}
+	want := []string{shell, "/usr/bin/chmod", "/tmp/own", "/tmp/own", "/usr/bin/ln", "/tmp/own", "/usr/bin/mkfifo", "/usr/bin/chmod", "/usr/bin/cp", "/tmp/copy",
+		"/usr/bin/mkdir", "/usr/bin/ln", "/usr/bin/cp", "/usr/bin/cp", "/tmp/a/one", // and not the decoy /tmp/c/one
+		"/proc/self/cwd/copy", "/usr/bin/ln", "/tmp/r/tmp/copy"}
 	if !slices.Equal(got, want) {
 		t.Errorf("programs:\n got %q\nwant %q", got, want)
 	}

@@ -20,6 +20,9 @@ const (
 	maxIndex = 256 << 20
 	// maxTracked bounds the files that are looked at again and again.
 	maxTracked = 500_000
+	// maxDirectories bounds the directories of all files, each counted for itself, and maxDeep those of one.
+	maxDirectories = 8_000_000
+	maxDeep        = 128
 )
 
 // tracked is a file of the repository as git wrote it into the workspace.
@@ -64,7 +67,7 @@ func parseIndex(b []byte, idSize int) ([]tracked, error) {
 		return bad("%d files are too many", count)
 	}
 	list := make([]tracked, 0, count)
-	rest, previous := body[12:], ""
+	rest, previous, directories := body[12:], "", 0
 	for range count {
 		if len(rest) < fixed {
 			return bad("it ends early")
@@ -85,6 +88,10 @@ func parseIndex(b []byte, idSize int) ([]tracked, error) {
 		name, used, err := indexName(rest[head:], head, version, previous)
 		if err != nil {
 			return bad("%w", err)
+		}
+		deep := strings.Count(name, "/")
+		if directories += deep; deep > maxDeep || directories > maxDirectories {
+			return bad("its directories are too many")
 		}
 		if !relative(name) {
 			return bad("the path %.100q leads elsewhere", name)

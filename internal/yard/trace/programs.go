@@ -24,6 +24,9 @@ const (
 	maxUnread = 256
 	// maxProgramSize bounds what is read of one program.
 	maxProgramSize = 1 << 30
+	// maxProgramBytes bounds what is read of all programs of a job: it takes seconds, after the
+	// job's end if need be. A toolchain has a few hundred MiB.
+	maxProgramBytes = 4 << 30
 	// maxDigests bounds what a runner remembers; it then begins anew.
 	maxDigests = 1 << 14
 )
@@ -151,7 +154,12 @@ func (p *programs) started(s sallyport.ProgramStart) {
 
 // read takes the digests of programs, away from the room that waits for none of it.
 func (p *programs) read() {
+	left := int64(maxProgramBytes)
 	for u := range p.unread {
+		if left -= u.id.size; left < 0 { // it goes without a digest
+			u.file.Close()
+			continue
+		}
 		digest, err := digestOf(u.file, u.id)
 		u.file.Close()
 		if err != nil {

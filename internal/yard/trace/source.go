@@ -118,7 +118,9 @@ func (s *source) compare(step int, artifact string, now time.Time) {
 	s.checked = now
 }
 
-// state tells how a file differs from what was checked out; "" when it does not.
+// state tells how a file differs from what was checked out; "" when it does not. Its change
+// time cannot be set back, so that one which was written to is Restored at best where no watch heard
+// what was written.
 func (s *source) state(t *tracked, budget *int64) string {
 	f, err := s.open(t.path, unix.O_PATH)
 	switch {
@@ -151,14 +153,18 @@ func (s *source) state(t *tracked, budget *int64) string {
 	// The same content with other times: it need not be read again next time.
 	t.changed, t.modified = [2]uint32{uint32(st.Ctim.Sec), uint32(st.Ctim.Nsec)}, [2]uint32{uint32(st.Mtim.Sec), uint32(st.Mtim.Nsec)}
 	t.inode, t.size = uint32(st.Ino), uint32(st.Size)
+	if s.watch == nil || s.watch.deaf {
+		return Restored // nobody would have heard of another content: the times alone tell of it
+	}
 	return ""
 }
 
 // same tells whether a file is untouched since git wrote it.
 func (t *tracked) same(st *unix.Stat_t) bool {
-	return t.changed == [2]uint32{uint32(st.Ctim.Sec), uint32(st.Ctim.Nsec)} &&
-		t.modified == [2]uint32{uint32(st.Mtim.Sec), uint32(st.Mtim.Nsec)} &&
-		t.inode == uint32(st.Ino) && t.size == uint32(st.Size)
+	at := func(kept [2]uint32, now unix.Timespec) bool { // some builds of git keep seconds only
+		return kept[0] == uint32(now.Sec) && (kept[1] == 0 || kept[1] == uint32(now.Nsec))
+	}
+	return at(t.changed, st.Ctim) && at(t.modified, st.Mtim) && t.inode == uint32(st.Ino) && t.size == uint32(st.Size)
 }
 
 // gitMode is the mode under which git keeps a file; 0 for what it does not.

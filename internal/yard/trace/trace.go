@@ -34,6 +34,8 @@ type Recorder struct {
 	steps   []int // that run
 	watch   *watch
 	sources []*source
+	gone    []sallyport.SourceChange // of sources in whose place another was checked out
+	lost    int
 	gaps    []sallyport.Gap
 }
 
@@ -99,8 +101,12 @@ func (r *Recorder) hear() {
 	}
 }
 
+// CheckingOut compares the source a last time before a checkout puts another in its place.
+func (r *Recorder) CheckingOut() { r.compare("") }
+
 // CheckedOut begins to look after the source of a commit that was just checked out into
-// dir, which the recorder takes over. A source that was there before is looked after no more.
+// dir, which the recorder takes over. What became of a source that was there before stays in the
+// record; see CheckingOut.
 func (r *Recorder) CheckedOut(dir *os.File, commit string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,6 +120,8 @@ func (r *Recorder) CheckedOut(dir *os.File, commit string) error {
 		if old.place != s.place {
 			return false
 		}
+		r.gone = append(r.gone, old.list()...)
+		r.lost += old.lost
 		old.close()
 		return true
 	})
@@ -164,6 +172,7 @@ func (r *Recorder) Finish() sallyport.Trace {
 		t.Lost += s.lost
 		s.close()
 	}
+	t.Changes, t.Lost = append(t.Changes, r.gone...), t.Lost+r.lost
 	slices.SortStableFunc(t.Changes, func(a, b sallyport.SourceChange) int { return strings.Compare(a.Path, b.Path) })
 	switch {
 	case r.watch == nil && len(r.sources) > 0:

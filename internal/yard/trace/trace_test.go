@@ -160,7 +160,7 @@ func TestChangedSource(t *testing.T) {
 		meddle(t, r, dir)
 		got := said(r.Finish())
 		var want []string
-		for _, s := range always {
+		for _, s := range append(slices.Clone(always), `restored README step 2 artifact "first"`) {
 			want = append(want, strings.NewReplacer("step 2", "step 0", "step 3", "step 0", "step 4", "step 0", "step 5", "step 0").Replace(s))
 		}
 		slices.Sort(want)
@@ -195,6 +195,23 @@ func TestChangedSource(t *testing.T) {
 			t.Errorf("methods %q, not seen %v", trace.Methods, trace.NotSeen)
 		}
 	})
+	t.Run("more than the kernel tells", func(t *testing.T) {
+		vol, dir := volume(t)
+		commit := repository(t, dir)
+		r := New(Config{Volume: vol})
+		checkedOut(t, r, dir, commit)
+		r.watch.deaf = true // as after a flood of writes
+		r.Begin(1)
+		r.watch.drain(func(string, string, bool) {})
+		write(t, filepath.Join(dir, "main.go"), "for the compiler's eyes only\n")
+		write(t, filepath.Join(dir, "main.go"), "content of main.go\n")
+		r.watch.drain(func(string, string, bool) {}) // lost
+		r.End(1)
+		r.Artifact("one")
+		if got := said(r.Finish()); !slices.Equal(got, []string{`restored main.go step 0 artifact "one"`}) {
+			t.Errorf("changes %q", got)
+		}
+	})
 	t.Run("untouched", func(t *testing.T) {
 		vol, dir := volume(t)
 		commit := repository(t, dir)
@@ -215,17 +232,22 @@ func TestChangedSource(t *testing.T) {
 	})
 }
 
-// TestSecondCheckout replaces what is looked after.
+// TestSecondCheckout has another source put in the place of the first: what had become of that
+// is not forgotten.
 func TestSecondCheckout(t *testing.T) {
 	dir := t.TempDir()
 	first := repository(t, dir)
 	r := New(Config{})
 	checkedOut(t, r, dir, first)
-	write(t, filepath.Join(dir, "main.go"), "second\n")
+	write(t, filepath.Join(dir, "main.go"), "compiled, then hidden\n")
+	r.CheckingOut()
+	git(t, dir, "checkout", "-q", "--force", "HEAD")
+	write(t, filepath.Join(dir, "README"), "second\n")
 	git(t, dir, "commit", "-qam", "second")
 	checkedOut(t, r, dir, git(t, dir, "rev-parse", "HEAD"))
-	if trace := r.Finish(); len(trace.Changes) != 0 {
-		t.Errorf("changes %q", said(trace))
+	trace := r.Finish()
+	if got := said(trace); !slices.Equal(got, []string{`modified main.go step 0 artifact ""`}) {
+		t.Errorf("changes %q", got)
 	}
 }
 
