@@ -74,7 +74,7 @@ func page(up *Upstream, u *url.URL, accept string, age time.Duration) ask {
 // share one request, which goes on when one of them leaves.
 func (f *Firewall) get(ctx context.Context, a ask) (got *content, cached bool, err error) {
 	key := a.key()
-	if n, ok := f.cache.look(key); ok && (a.age < 0 || f.now().Sub(n.Fetched) < ageOf(n, a.age)) {
+	if n, ok := f.cache.look(key); ok && (a.age < 0 && n.Status == 0 || f.now().Sub(n.Fetched) < ageOf(n, a.age)) {
 		if got, err := f.cache.open(key, f.now()); err == nil {
 			return f.answered(got, true)
 		}
@@ -105,8 +105,12 @@ func (f *Firewall) get(ctx context.Context, a ask) (got *content, cached bool, e
 	return f.answered(got, false)
 }
 
+// ageOf is the age up to which n will do. That there is nothing is never true for ever.
 func ageOf(n note, age time.Duration) time.Duration {
-	if n.Status != 0 {
+	switch {
+	case n.Status != 0 && age < 0:
+		return absentAge
+	case n.Status != 0:
 		return min(age, absentAge)
 	}
 	return age

@@ -55,7 +55,10 @@ func (f *Firewall) enter(of *Upstream, scheme, name string) bool {
 	if err != nil {
 		return false
 	}
-	u.of, u.Authorization = of, of.Authorization // which goes to of's own host alone
+	// A registry's document names the host, so the credential is for none but the registry's own.
+	if u.of = of; u.Base.Scheme == of.Base.Scheme && strings.EqualFold(u.Base.Host, of.Base.Host) {
+		u.Authorization = of.Authorization
+	}
 	f.learned[key] = append(f.learned[key], &u)
 	return true
 }
