@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -51,13 +52,16 @@ func (b *Broker) resign(l *lent, out, in *http.Request) error {
 	for _, name := range []string{"X-Amz-Date", "X-Amz-Security-Token", "Date", "Amz-Sdk-Invocation-Id", "Amz-Sdk-Request"} {
 		out.Header.Del(name)
 	}
-	for name := range out.Header {
-		if strings.HasPrefix(name, "X-Amz-Grant-") || name == "X-Amz-Acl" && strings.HasPrefix(out.Header.Get(name), "public") {
+	for name, values := range out.Header {
+		if strings.HasPrefix(name, "X-Amz-Grant-") || name == "X-Amz-Acl" && slices.ContainsFunc(values, opensUp) {
 			return refuse(fmt.Sprintf("the credential %s is not lent to give access to others", l.Rule.Name), "leave the object's access to its bucket")
 		}
 	}
-	if source := out.Header.Get("X-Amz-Copy-Source"); source != "" {
-		if err := mayCopy(l, source); err != nil {
+	switch sources := out.Header.Values("X-Amz-Copy-Source"); {
+	case len(sources) > 1:
+		return refuse("the request names several objects to copy from", "send X-Amz-Copy-Source once")
+	case len(sources) == 1:
+		if err := mayCopy(l, sources[0]); err != nil {
 			return err
 		}
 	}
@@ -77,6 +81,11 @@ func (b *Broker) resign(l *lent, out, in *http.Request) error {
 		}{newRechunker(body, sig, seed, payload == signedTrailer), body}
 	}
 	return nil
+}
+
+// opensUp reports whether a canned access list may let in others than the bucket's owner.
+func opensUp(acl string) bool {
+	return acl != "private" && !strings.HasPrefix(acl, "bucket-owner-")
 }
 
 // hashed returns what stands for the body in the signature: the job's word, where it gave one, since

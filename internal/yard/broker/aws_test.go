@@ -77,8 +77,27 @@ func TestS3ByMinioGo(t *testing.T) {
 			t.Errorf("%s: %d %q", path, answer.StatusCode, body)
 		}
 	}
-	if answer, _ := n.do("PUT", "s3", "/bucket/team/old", strings.NewReader("x"), "X-Amz-Acl", "public-read"); answer.StatusCode != 403 {
-		t.Errorf("public: %d", answer.StatusCode)
+	for _, acl := range []string{"public-read", "authenticated-read", "aws-exec-read", " Public-Read"} {
+		if answer, _ := n.do("PUT", "s3", "/bucket/team/old", strings.NewReader("x"), "X-Amz-Acl", acl); answer.StatusCode != 403 {
+			t.Errorf("%s: %d", acl, answer.StatusCode)
+		}
+	}
+	for _, acl := range []string{"private", "bucket-owner-full-control"} {
+		if answer, body := n.do("PUT", "s3", "/bucket/team/old", strings.NewReader("old"), "X-Amz-Acl", acl); answer.StatusCode != 200 {
+			t.Errorf("%s: %d %q", acl, answer.StatusCode, body)
+		}
+	}
+	for name, values := range map[string][]string{"X-Amz-Acl": {"private", "public-read"}, "X-Amz-Copy-Source": {"/bucket/team/old", "/bucket/secret/x"}} {
+		req, _ := http.NewRequest("PUT", fmt.Sprintf("https://s3.example.com:%d/bucket/team/twice", n.port), nil)
+		req.Header[name] = values
+		answer, err := n.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != 403 {
+			t.Errorf("%s twice: %d", name, answer.StatusCode)
+		}
 	}
 	if len(s.Refused()) > 0 {
 		t.Errorf("the store refused %q", s.Refused())

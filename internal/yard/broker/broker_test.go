@@ -186,7 +186,7 @@ func TestEachKindIsPutIn(t *testing.T) {
 			t.Parallel()
 			c.rule.Host = "api.example.com"
 			n := newBench(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "fine") }), c.rule)
-			answer, body := n.do("GET", "api", "/v1/x?y=1", nil, append(c.headers, "X-Else", holder, "Range", "bytes=0-3", "X-Http-Method-Override", "DELETE")...)
+			answer, body := n.do("GET", "api", "/v1/x?y=1", nil, append(c.headers, "X-Else", holder, "Range", "bytes=0-3", "X-Http-Method-Override", "DELETE", "X_HTTP_Method_Override", "DELETE", "X-Original_URL", "/v2", "Proxy_Authorization", "mine", "X_Kept", "kept")...)
 			if answer.StatusCode != 200 || body != "fine" {
 				t.Fatalf("%d %q", answer.StatusCode, body)
 			}
@@ -197,7 +197,10 @@ func TestEachKindIsPutIn(t *testing.T) {
 			if got.Header.Get("X-Else") != holder {
 				t.Error("a placeholder elsewhere was replaced")
 			}
-			for _, gone := range []string{"Cookie", "Range", "X-Http-Method-Override"} {
+			if got.Header.Get("X_Kept") != "kept" {
+				t.Error("another header with an underscore was dropped")
+			}
+			for _, gone := range []string{"Cookie", "Range", "X-Http-Method-Override", "X_HTTP_Method_Override", "X-Original_URL", "Proxy_Authorization"} {
 				if got.Header.Get(gone) != "" {
 					t.Errorf("%s was passed on", gone)
 				}

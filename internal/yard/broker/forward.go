@@ -121,6 +121,11 @@ func (b *Broker) outgoing(ctx context.Context, l *lent, path string, r *http.Req
 	for _, name := range slices.Concat(hopHeaders, steering, own, []string{"Expect", "Accept-Encoding"}) {
 		out.Header.Del(name)
 	}
+	for name := range out.Header { // CGI and its like read an underscore as a hyphen
+		if strings.Contains(name, "_") && slices.ContainsFunc(slices.Concat(hopHeaders, steering, own), func(n string) bool { return strings.EqualFold(n, strings.ReplaceAll(name, "_", "-")) }) {
+			delete(out.Header, name)
+		}
+	}
 	if l.Rule.Kind != sallyport.CredentialAWS {
 		// Parts of an answer, put together by the job, would hold what no part does.
 		out.Header.Del("Range")

@@ -282,15 +282,20 @@ func private(a net.Addr) bool {
 	return false
 }
 
-// roleQuery tells what the session could do beyond its tables.
+// roleQuery tells what the session could do beyond its tables, as its user or as any role that
+// the user may become. Its names are all qualified, since the job chose the search_path.
 const roleQuery = `SELECT
-  r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls,
-  coalesce((SELECT string_agg(m.rolname, ', ' ORDER BY m.rolname) FROM pg_catalog.pg_roles m
-    WHERE pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER') AND m.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')), ''),
-  coalesce((SELECT string_agg(m.rolname, ', ' ORDER BY m.rolname) FROM pg_catalog.pg_roles m
-    WHERE $1 <> '' AND m.oid <> r.oid AND pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER')
-      AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_roles h WHERE h.rolname = $1 AND pg_catalog.pg_has_role(h.oid, m.oid, 'MEMBER'))), '')
-FROM pg_catalog.pg_roles r WHERE r.rolname = session_user`
+  coalesce((SELECT pg_catalog.string_agg(m.rolname, ', ' ORDER BY m.rolname) FROM pg_catalog.pg_roles m
+    WHERE pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER') AND (m.rolsuper OR m.rolcreaterole OR m.rolreplication OR m.rolbypassrls)), ''),
+  coalesce((SELECT pg_catalog.string_agg(m.rolname, ', ' ORDER BY m.rolname) FROM pg_catalog.pg_roles m
+    WHERE pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER')
+      AND m.rolname OPERATOR(pg_catalog.=) ANY (ARRAY['pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files']::pg_catalog.name[])), ''),
+  coalesce((SELECT pg_catalog.string_agg(m.rolname, ', ' ORDER BY m.rolname) FROM pg_catalog.pg_roles m
+    WHERE $1 OPERATOR(pg_catalog.<>) '' AND m.oid OPERATOR(pg_catalog.<>) r.oid AND pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER')
+      AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_roles h WHERE h.rolname OPERATOR(pg_catalog.=) $1 AND pg_catalog.pg_has_role(h.oid, m.oid, 'MEMBER'))), ''),
+  $1 OPERATOR(pg_catalog.<>) '' AND EXISTS (SELECT 1 FROM pg_catalog.pg_shdepend d
+    WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) r.oid)
+FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) session_user`
 
 // checkRole refuses a role with which a job could leave its database: that is the
 // boundary, and what statement.go looks for is a seat belt.
@@ -299,17 +304,20 @@ func checkRole(ctx context.Context, conn *pgconn.PgConn, l *lent) error {
 	if r.Err != nil {
 		return fmt.Errorf("look at the role: %w", r.Err)
 	}
-	if len(r.Rows) != 1 || len(r.Rows[0]) != 3 {
+	if len(r.Rows) != 1 || len(r.Rows[0]) != 4 {
 		return errors.New("look at the role: the server told nothing")
 	}
 	mend := "lend a role of its own: LOGIN, and the rights on the tables that the job needs"
 	switch row := r.Rows[0]; {
-	case string(row[0]) != "f":
-		return refuse(fmt.Sprintf("the user of the credential %s is a superuser, or may make roles, replicate or bypass row security", l.Rule.Name), mend)
+	case len(row[0]) > 0:
+		return refuse(fmt.Sprintf("the user of the credential %s is, or may become, a superuser or one that may make roles, replicate or bypass row security (%s)", l.Rule.Name, row[0]), mend)
 	case len(row[1]) > 0:
 		return refuse(fmt.Sprintf("the user of the credential %s may reach the server's files or programs (%s)", l.Rule.Name, row[1]), mend)
 	case len(row[2]) > 0:
 		return refuse(fmt.Sprintf("the user of the credential %s may become other roles than %s (%s)", l.Rule.Name, l.Rule.Role, row[2]), mend)
+	case string(row[3]) != "f": // the job can always go back to the user
+		return refuse(fmt.Sprintf("the user of the credential %s has rights or tables of its own, beyond the role %s", l.Rule.Name, l.Rule.Role),
+			"lend a user that owns nothing and is granted the role alone; give what it needs, CONNECT too, to the role")
 	}
 	return nil
 }

@@ -173,6 +173,8 @@ func TestPostgresRefusals(t *testing.T) {
 	for _, c := range []struct{ give, take, want string }{
 		{"ALTER ROLE app SUPERUSER", "ALTER ROLE app NOSUPERUSER", "superuser"},
 		{"ALTER ROLE app CREATEROLE", "ALTER ROLE app NOCREATEROLE", "may make roles"},
+		{"GRANT postgres TO app", "REVOKE postgres FROM app", "may become, a superuser"},
+		{"ALTER ROLE other BYPASSRLS; GRANT other TO reader; GRANT reader TO app", "REVOKE reader FROM app; REVOKE other FROM reader; ALTER ROLE other NOBYPASSRLS", "bypass row security (other)"},
 		{"GRANT pg_execute_server_program TO app", "REVOKE pg_execute_server_program FROM app", "programs"},
 	} {
 		d.Exec(c.give)
@@ -181,8 +183,13 @@ func TestPostgresRefusals(t *testing.T) {
 		}
 		d.Exec(c.take)
 	}
-	held, _ := lendShop(t, d, sallyport.CredentialRule{Role: "reader"})
 	d.Exec("GRANT reader TO app")
+	own, _ := lendShop(t, d, sallyport.CredentialRule{Role: "reader"})
+	if _, err := own(""); err == nil || !strings.Contains(err.Error(), "rights or tables of its own, beyond the role reader") {
+		t.Errorf("a user with a grant of its own: %v", err)
+	}
+	d.Exec(fmt.Sprintf("CREATE ROLE guest LOGIN PASSWORD '%s'; GRANT reader TO guest", canary)) // has the role alone
+	held, _ := lendShop(t, d, sallyport.CredentialRule{User: "guest", Role: "reader"})
 	c, err := held("")
 	if err != nil {
 		t.Fatal(err)
@@ -190,9 +197,17 @@ func TestPostgresRefusals(t *testing.T) {
 	if got := ask(t, c, "SELECT current_user::text"); got != "reader" {
 		t.Errorf("the session is of %s", got)
 	}
-	d.Exec("GRANT other TO app")
-	if _, err := held(""); err == nil || !strings.Contains(err.Error(), "may become other roles than reader (other)") {
-		t.Errorf("a user with another role: %v", err)
+	d.Exec("ALTER ROLE other CREATEROLE; GRANT other TO reader")
+	if _, err := held(""); err == nil || !strings.Contains(err.Error(), "may make roles") {
+		t.Errorf("a role that may become one that makes roles: %v", err)
+	}
+	d.Exec("REVOKE other FROM reader; ALTER ROLE other NOCREATEROLE; GRANT other TO guest")
+	d.Exec(`CREATE SCHEMA mine; GRANT USAGE ON SCHEMA mine TO PUBLIC; CREATE FUNCTION mine.no(text, text) RETURNS bool LANGUAGE sql AS 'SELECT false';
+		CREATE OPERATOR mine.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = mine.no)`)
+	for _, parameters := range []string{"", "search_path=mine,pg_catalog"} {
+		if _, err := held(parameters); err == nil || !strings.Contains(err.Error(), "may become other roles than reader (other)") {
+			t.Errorf("a user with another role, %q: %v", parameters, err)
+		}
 	}
 }
 
@@ -267,6 +282,7 @@ func TestStatementsThatLeaveTheRole(t *testing.T) {
 		"COPY t TO PROGRAM 'sh'": "COPY … PROGRAM", "COPY (SELECT 1) TO PROGRAM 'sh'": "COPY … PROGRAM", "LOAD 'x'": "LOAD",
 		"SELECT pg_catalog.pg_read_file('/x')": "pg_read_file", `SELECT "lo_import"('/x')`: "lo_import", "SELECT set_config('role', 'x', false)": "set_config of the role",
 		"SELECT set_config(lower('ROLE'), 'x', false)": "set_config of the role", "DO $$ BEGIN SET ROLE x; END $$": "SET ROLE", "DO $a$ BEGIN IF true THEN ALTER USER me PASSWORD 'x'; END IF; END $a$": "ALTER USER",
+		"SELECT set_config('ro'||'le', 'none', false)": "set_config of the role", "SELECT set_config('ro'\n'le', 'none', false)": "set_config of the role",
 		`SELECT E'\'; '; SET ROLE x`: "SET ROLE", "SELECT $1; SET ROLE x": "SET ROLE", "SET standard_conforming_strings = off": "SET standard_conforming_strings",
 	} {
 		if got := leaves(sql); got != want {

@@ -93,8 +93,16 @@ func (b *Broker) putToken(ctx context.Context, l *lent, out *http.Request) error
 		actions = "pull,push"
 	}
 	scopes := []string{"repository:" + name + ":" + actions}
-	if from := out.URL.Query().Get("from"); from != "" { // a blob of another repository is mounted
+	mounts := out.URL.Query()["from"]
+	if len(mounts) > 1 {
+		return refuse("the request names several repositories from which a blob is to be mounted", "send from= once")
+	}
+	if len(mounts) == 1 && mounts[0] != "" { // a blob of another repository is mounted
+		from := mounts[0]
 		path, err := canonical("/v2/" + from + "/blobs/")
+		if err == nil {
+			path, err = canonicalPath(&url.URL{Path: path}) // without dot segments
+		}
 		if err != nil || !allowsPath(l.Rule, path) {
 			return refuse(fmt.Sprintf("the credential %s is not lent for the repository %.80q, from which a blob is to be mounted", l.Rule.Name, from), "push the blob itself, or add the repository's path to the rule")
 		}

@@ -83,8 +83,10 @@ func TestARegistrysTokenStaysAtTheDoor(t *testing.T) {
 	if _, err := remote.Image(other, options); err == nil || !strings.Contains(err.Error(), "not lent for this path") {
 		t.Errorf("another repository: %v", err)
 	}
-	if answer, body := n.do("POST", "reg", "/v2/team/app/blobs/uploads/?mount=sha256:00&from=team/secret", nil); answer.StatusCode != http.StatusForbidden {
-		t.Errorf("a mount from another repository: %d %s", answer.StatusCode, body)
+	for _, from := range []string{"team/secret", "team/app/../secret", "team/app/%252e%252e/secret", "team/app/&from=team/secret", "team/app&from=team/secret"} {
+		if answer, body := n.do("POST", "reg", "/v2/team/app/blobs/uploads/?mount=sha256:00&from="+from, nil); answer.StatusCode != http.StatusForbidden {
+			t.Errorf("a mount from %s: %d %s", from, answer.StatusCode, body)
+		}
 	}
 	if answer, _ := n.do("GET", "reg", "/token?service=reg&scope=repository:team/app:pull", nil); answer.StatusCode != http.StatusForbidden {
 		t.Errorf("the job asked for a token itself: %d", answer.StatusCode)

@@ -105,7 +105,7 @@ func leaves(sql string) string {
 			if slices.Contains([]string{"pg_read_file", "pg_read_binary_file", "pg_ls_dir", "pg_stat_file", "lo_import", "lo_export", "dblink", "dblink_connect", "dblink_exec", "pg_reload_conf"}, w.text) {
 				return w.text
 			}
-			if w.text == "set_config" && slices.Contains([]string{"role", "session_authorization", "standard_conforming_strings", ""}, strings.ToLower(literal(list, i+2))) {
+			if w.text == "set_config" && (at(3) != "," || slices.Contains([]string{"role", "session_authorization", "standard_conforming_strings", ""}, strings.ToLower(literal(list, i+2)))) {
 				return "set_config of the role"
 			}
 		}
