@@ -14,11 +14,13 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
@@ -68,6 +70,25 @@ type cache struct {
 	order *list.List               // of *kept; used longest ago first
 	uses  map[sallyport.Digest]int // notes of a content
 	bytes int64
+
+	pending atomic.Int64 // bytes that are being written
+}
+
+// errFull says that what is being written would not fit into the cache.
+var errFull = &upstreamError{http.StatusServiceUnavailable, "the package cache is too small for all that is being fetched at a time; try again"}
+
+// counted counts what goes into a file of new/.
+type counted struct {
+	c    *cache
+	size int64
+}
+
+func (w *counted) Write(p []byte) (int, error) {
+	w.size += int64(len(p))
+	if w.c.pending.Add(int64(len(p))) > w.c.max && w.size > 1<<20 { // what is small is always taken
+		return 0, errFull
+	}
+	return len(p), nil
 }
 
 type kept struct {
@@ -276,6 +297,11 @@ func openContent(path string, n note) (*content, error) {
 	if err != nil {
 		return nil, err
 	}
+	return verified(f, n)
+}
+
+// verified makes content of a file, which it closes unless it is handed out.
+func verified(f *os.File, n note) (*content, error) {
 	if n.Size <= maxHeld {
 		defer f.Close()
 		raw, err := io.ReadAll(io.LimitReader(f, n.Size+1))
@@ -311,8 +337,10 @@ func (c *cache) put(n note, from io.Reader, limit int64, check func(n *note, pat
 	}
 	defer os.Remove(temp)
 	defer f.Close()
+	room := &counted{c: c}
+	defer func() { c.pending.Add(-room.size) }()
 	h256, h512, h1 := sha256.New(), sha512.New(), sha1.New() //nolint:gosec // see the import
-	n.Size, err = io.Copy(io.MultiWriter(f, h256, h512, h1), io.LimitReader(from, limit+1))
+	n.Size, err = io.Copy(io.MultiWriter(room, f, h256, h512, h1), io.LimitReader(from, limit+1))
 	if err != nil {
 		return nil, err
 	}
@@ -327,17 +355,22 @@ func (c *cache) put(n note, from io.Reader, limit int64, check func(n *note, pat
 		}
 	}
 	c.lock()
-	defer c.mu.Unlock()
-	if err := os.Rename(temp, c.contentPath(n.Digest)); err != nil { // over one that is the same
-		return nil, fmt.Errorf("write to the package cache: %w", err)
+	err = os.Rename(temp, c.contentPath(n.Digest)) // over one that is the same
+	if err == nil {
+		err = c.writeNote(n)
 	}
-	if err := c.writeNote(n); err != nil {
+	if err != nil {
+		c.mu.Unlock()
 		return nil, fmt.Errorf("write to the package cache: %w", err)
 	}
 	c.enter(kept{n, n.Fetched})
-	got, err := openContent(c.contentPath(n.Digest), n) // before evict can remove it
+	file, err := os.Open(c.contentPath(n.Digest)) // before evict can remove it
 	c.evict()
-	return got, err
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return verified(file, n) // which takes long when it is large
 }
 
 // forget removes what is kept under key.

@@ -44,8 +44,14 @@ func (a answer) debian(rest string) error {
 		return err
 	}
 	if base := path.Base(below); slices.Contains(releases, base) {
-		a.j.f.sawSuite(a.up, path.Dir(below))
-		return a.pass(ask{up: a.up, url: u, age: pageAge, limit: maxRelease})
+		c, _, err := a.j.f.get(a.r.Context(), ask{up: a.up, url: u, age: pageAge, limit: maxRelease})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		a.j.f.sawSuite(a.up, path.Dir(below)) // the archive has it; apt asks for its indexes as soon as it has this
+		a.send(c)
+		return nil
 	}
 	if m := byHashPath.FindStringSubmatch(below); m != nil {
 		return a.indexFile(u, m[1])
@@ -170,24 +176,26 @@ func (a answer) packages(ctx context.Context, u *url.URL, sum string) (map[strin
 			return nil, err
 		}
 		defer c.Close()
-		var from io.Reader = c
-		switch path.Ext(u.Path) {
-		case ".gz":
-			if from, err = gzip.NewReader(c); err != nil {
-				return nil, &upstreamError{http.StatusBadGateway, "the archive's index is malformed"}
+		return a.j.f.parsing(ctx, func() (any, error) {
+			var from io.Reader = c
+			switch path.Ext(u.Path) {
+			case ".gz":
+				if from, err = gzip.NewReader(c); err != nil {
+					return nil, &upstreamError{http.StatusBadGateway, "the archive's index is malformed"}
+				}
+			case ".xz":
+				if from, err = openXZ(c); err != nil {
+					return nil, &upstreamError{http.StatusBadGateway, "the archive's index is malformed"}
+				}
+			case ".bz2":
+				from = bzip2.NewReader(c)
 			}
-		case ".xz":
-			if from, err = openXZ(c); err != nil {
-				return nil, &upstreamError{http.StatusBadGateway, "the archive's index is malformed"}
+			list, err := parsePackages(from)
+			if err != nil {
+				return nil, &upstreamError{http.StatusBadGateway, fmt.Sprintf("the archive's index is malformed: %v", err)}
 			}
-		case ".bz2":
-			from = bzip2.NewReader(c)
-		}
-		list, err := parsePackages(from)
-		if err != nil {
-			return nil, &upstreamError{http.StatusBadGateway, fmt.Sprintf("the archive's index is malformed: %v", err)}
-		}
-		return list, nil
+			return list, nil
+		})
 	})
 	if err != nil {
 		return nil, err

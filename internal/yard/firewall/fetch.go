@@ -140,6 +140,14 @@ func (f *Firewall) bytes(ctx context.Context, a ask) ([]byte, note, error) {
 // refresh fetches an answer into the cache. An answer that is kept stays good when the
 // upstream says so or cannot be reached.
 func (f *Firewall) refresh(ctx context.Context, a ask) error {
+	if own, ok := ctx.Value(jobSlots{}).(chan struct{}); ok { // of the job that began it
+		select {
+		case own <- struct{}{}:
+			defer func() { <-own }()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	select {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()

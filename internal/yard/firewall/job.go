@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -91,10 +92,14 @@ const (
 
 // parsing keeps the number of pages that are in memory small: one may have maxPage bytes, and
 // a multiple of it when it is parsed.
-func (f *Firewall) parsing(parse func() (any, error)) (any, error) {
-	f.parsers <- struct{}{}
-	defer func() { <-f.parsers }()
-	return parse()
+func (f *Firewall) parsing(ctx context.Context, parse func() (any, error)) (any, error) {
+	select {
+	case f.parsers <- struct{}{}:
+		defer func() { <-f.parsers }()
+		return parse()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // fact returns what was parsed under key, or parses it. Two may do so at once; the last one stays.
@@ -132,11 +137,23 @@ type Job struct {
 	locked map[string][]string // checksums by plain package URL
 	record func(sallyport.PackageFetch)
 	step   func() int
+
+	turns chan struct{} // of requests
+	slots chan struct{} // of fetches that the job began
 }
+
+// Bounds of one job, so that it leaves something to the others.
+const (
+	maxTurns    = 32 // requests at once
+	maxJobSlots = 16 // fetches at once
+)
+
+// jobSlots is the key under which a context has the slots of the job that began a fetch.
+type jobSlots struct{}
 
 // Job returns the Firewall for a job.
 func (f *Firewall) Job(c JobConfig) *Job {
-	j := &Job{f: f, minAge: minAgeOf(c.Rules), locked: map[string][]string{}, record: c.Record, step: c.Step}
+	j := &Job{f: f, minAge: minAgeOf(c.Rules), locked: map[string][]string{}, record: c.Record, step: c.Step, turns: make(chan struct{}, maxTurns), slots: make(chan struct{}, maxJobSlots)}
 	for _, a := range c.Rules.Allow {
 		a.PURL = plain(a.PURL)
 		j.allow = append(j.allow, a)
@@ -163,7 +180,15 @@ func (j *Job) Handler(host string) http.Handler {
 	if len(j.f.on(host)) == 0 {
 		return nil
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { j.serve(w, r, host) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case j.turns <- struct{}{}:
+			defer func() { <-j.turns }()
+		case <-r.Context().Done():
+			return
+		}
+		j.serve(w, r.WithContext(context.WithValue(r.Context(), jobSlots{}, j.slots)), host)
+	})
 }
 
 // on returns the registries on a host, the longest addresses first.

@@ -135,7 +135,7 @@ func (a answer) npmRead(ctx context.Context, q ask, name string) (*npmFacts, err
 	defer c.Close()
 	key := "npm " + name + " " + string(c.note.Digest)
 	facts, err := a.j.f.fact(key, func() (any, error) {
-		return a.j.f.parsing(func() (any, error) {
+		return a.j.f.parsing(ctx, func() (any, error) {
 			raw, err := readAll(c)
 			if err != nil {
 				return nil, err
@@ -261,7 +261,7 @@ func (a answer) npmPackument(v version) error {
 		return err
 	}
 	defer c.Close()
-	left, err := a.j.f.parsing(func() (any, error) {
+	left, err := a.j.f.parsing(a.r.Context(), func() (any, error) {
 		raw, err := readAll(c)
 		if err != nil {
 			return nil, err
@@ -345,16 +345,26 @@ func (a answer) npmManifest(v version, which string) error {
 	if err != nil {
 		return err
 	}
-	raw, _, err := a.j.f.bytes(a.r.Context(), q)
+	c, _, err := a.j.f.get(a.r.Context(), q)
 	if err != nil {
 		return err
 	}
+	defer c.Close()
 	var doc struct {
 		Tags     map[string]string          `json:"dist-tags"`
 		Versions map[string]json.RawMessage `json:"versions"`
 	}
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return &upstreamError{http.StatusBadGateway, "the registry's document is malformed"}
+	if _, err := a.j.f.parsing(a.r.Context(), func() (any, error) {
+		raw, err := readAll(c)
+		if err != nil {
+			return nil, err
+		}
+		if json.Unmarshal(raw, &doc) != nil {
+			return nil, &upstreamError{http.StatusBadGateway, "the registry's document is malformed"}
+		}
+		return nil, nil
+	}); err != nil {
+		return err
 	}
 	v.version = which
 	if number, ok := doc.Tags[which]; ok {

@@ -72,7 +72,7 @@ func (a answer) project(ctx context.Context, name string, age time.Duration) (*p
 	}
 	defer c.Close()
 	got, err := a.j.f.fact("pypi "+u.String()+" "+string(c.note.Digest), func() (any, error) {
-		return a.j.f.parsing(func() (any, error) {
+		return a.j.f.parsing(ctx, func() (any, error) {
 			raw, err := readAll(c)
 			if err != nil {
 				return nil, err
