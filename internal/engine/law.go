@@ -142,7 +142,12 @@ func (m *matter) enact() (*law, error) {
 	}
 	var grants []rights.Grant
 	teams := map[string]bool{}
-	for _, a := range m.everybody() {
+	everybody := m.everybody()
+	persons := map[string]bool{}
+	for _, a := range everybody {
+		persons[a.ID] = persons[a.ID] || a.Kind == sallyport.Person
+	}
+	for _, a := range everybody {
 		who, ok := uidOf(a.Kind, a.ID)
 		if !ok {
 			continue
@@ -161,6 +166,9 @@ func (m *matter) enact() (*law, error) {
 		case sallyport.Bot:
 			entities = append(entities, rights.Bot(a.ID))
 		case sallyport.Agent:
+			if !persons[a.Sponsor] { // it acts for nobody any more: alone it is left out, and may nothing
+				continue
+			}
 			entities = append(entities, rights.Agent(a.ID, rights.Of(rights.TypePerson, a.Sponsor)))
 		case sallyport.Runner:
 			entities = append(entities, rights.Runner(a.ID))

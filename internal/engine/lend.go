@@ -21,7 +21,7 @@ func (c *change) keptFor(l *sallyport.Lease, r sallyport.Run, j sallyport.Job) (
 	}
 	by := map[string]sallyport.SecretEntry{}
 	for _, e := range all {
-		mine := j.Environment != nil && e.Environment != "" && strings.EqualFold(e.Environment, j.Environment.Name)
+		mine := j.Environment != nil && e.Environment != "" && e.Environment == strings.ToLower(j.Environment.Name) && plainASCII(j.Environment.Name)
 		if _, known := by[e.Name]; mine || e.Environment == "" && !known {
 			by[e.Name] = e
 		}

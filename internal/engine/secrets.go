@@ -43,6 +43,7 @@ func (s secrets) Secrets(ctx context.Context, p sallyport.ProjectID) ([]sallypor
 }
 
 func (s secrets) SetSecret(ctx context.Context, p sallyport.ProjectID, environment, name string, value sallyport.Secret) (sallyport.SecretEntry, error) {
+	environment = strings.ToLower(environment) // as policies name it
 	if err := s.e.allowIn(ctx, actSecrets, p, environment); err != nil {
 		return sallyport.SecretEntry{}, err
 	}
@@ -82,6 +83,7 @@ func (s secrets) SetSecret(ctx context.Context, p sallyport.ProjectID, environme
 }
 
 func (s secrets) DeleteSecret(ctx context.Context, p sallyport.ProjectID, environment, name string) error {
+	environment = strings.ToLower(environment)
 	if err := s.e.allowIn(ctx, actSecrets, p, environment); err != nil {
 		return err
 	}
@@ -106,6 +108,11 @@ func secretDetail(e sallyport.SecretEntry) map[string]any {
 	return d
 }
 
+// plainASCII keeps out letters that another one is folded to.
+func plainASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
 // checkSecret says nothing of a value.
 func checkSecret(environment, name string, value sallyport.Secret) error {
 	switch text := string(value.Reveal()); {
@@ -113,7 +120,7 @@ func checkSecret(environment, name string, value sallyport.Secret) error {
 		return sallyport.Errorf(sallyport.CodeInvalid, "%.80q is not the name of a secret", name).WithHint("capitals, digits and underscores, at most 128, such as DEPLOY_TOKEN")
 	case strings.HasPrefix(name, "GITHUB_"):
 		return sallyport.Errorf(sallyport.CodeInvalid, "names of secrets that begin with GITHUB_ are the platform's own").WithHint("use another name")
-	case len(environment) > maxEnvironmentName || strings.ContainsFunc(environment, func(r rune) bool { return r < ' ' }):
+	case len(environment) > maxEnvironmentName || !plainASCII(environment):
 		return sallyport.Errorf(sallyport.CodeInvalid, "%.80q is not the name of an environment", environment)
 	case len(text) > sallyport.MaxSecret:
 		return sallyport.Errorf(sallyport.CodeInvalid, "a secret has at most %d KiB", sallyport.MaxSecret>>10)

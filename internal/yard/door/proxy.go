@@ -176,7 +176,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 		f.deny(w, r, http.StatusMethodNotAllowed, ReasonMethod)
 		return
 	}
-	if !f.sameHost(r.Host) || r.URL.Scheme != "" && r.URL.Scheme != "http" && r.URL.Scheme != "https" {
+	if !f.sameHost(r.Host) || r.URL.Opaque != "" || r.URL.Scheme != "" && r.URL.Scheme != "http" && r.URL.Scheme != "https" {
 		f.deny(w, r, http.StatusMisdirectedRequest, ReasonHostName)
 		return
 	}
@@ -205,7 +205,25 @@ func (p *proxy) judge(w http.ResponseWriter, r *http.Request) {
 	if may.Decision == sallyport.EgressObserved && f.answer.Decision == sallyport.EgressAllowed {
 		d.note(sallyport.Flow{Protocol: "http", Host: f.host, Port: f.port, Decision: may.Decision, Reason: may.Reason})
 	}
+	if f.answer.Intercept { // the rules were asked about what the request line says
+		for name := range r.Header {
+			if steers(name) {
+				delete(r.Header, name)
+			}
+		}
+	}
 	p.reverse.ServeHTTP(w, r)
+}
+
+// steers tells whether a header is one by which some servers take another method, path or host
+// than the request line says; for them "_" and "-" are one.
+func steers(name string) bool {
+	switch strings.ReplaceAll(strings.ToLower(name), "_", "-") {
+	case "x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url", "x-original-host",
+		"x-forwarded-host", "x-forwarded-server", "x-forwarded-prefix", "x-forwarded-proto", "x-forwarded-for", "x-real-ip", "x-host", "forwarded":
+		return true
+	}
+	return false
 }
 
 // sameHost tells whether a request is for the flow's host and port.

@@ -310,3 +310,13 @@ func TestPanicShutsOneDoor(t *testing.T) {
 type panics struct{ only }
 
 func (panics) Name(string) Answer { panic("a bug") }
+
+// TestSteeringHeaders knows the headers that lead past rules, however they are spelled.
+func TestSteeringHeaders(t *testing.T) {
+	for name, want := range map[string]bool{"X-Http-Method-Override": true, "X_HTTP_Method_Override": true, "X-Rewrite-URL": true, "Forwarded": true, "X-Forwarded_Host": true,
+		"Accept": false, "X-Request-Id": false, "Host": false} {
+		if got := steers(name); got != want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
