@@ -142,3 +142,21 @@ func TestWhatCannotBeASecret(t *testing.T) {
 		t.Errorf("no project: %v", err)
 	}
 }
+
+// TestSecretsOfAnEnvironmentInOtherLetters keeps a secret where policies say that it is, however its
+// environment was written, and refuses letters that another one is folded to.
+func TestSecretsOfAnEnvironmentInOtherLetters(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, sealing)
+	h.set("PRODUCTION", "TOKEN", secretCanary)
+	list, err := h.s.Secrets.Secrets(h.admin, h.p.ID)
+	check(t, err)
+	if len(list) != 1 || list[0].Environment != "production" {
+		t.Errorf("kept as %+v", list)
+	}
+	check(t, h.s.Secrets.DeleteSecret(h.admin, h.p.ID, "Production", "TOKEN"))
+	_, err = h.s.Secrets.SetSecret(h.admin, h.p.ID, "\u017ftage", "TOKEN", sallyport.NewSecret([]byte(secretCanary)))
+	if sallyport.ErrorCode(err) != sallyport.CodeInvalid {
+		t.Errorf("a long s: %v", err)
+	}
+}
