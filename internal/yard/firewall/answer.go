@@ -126,6 +126,26 @@ func (a answer) pass(q ask) error {
 	return nil
 }
 
+// ahead begins to fetch what the job will ask for next, so that it waits for the registry once and not twice. It goes
+// to the cache, and is judged when it is asked for. Where a job has enough of them on their way, it does nothing.
+func (a answer) ahead(q ask) {
+	if _, cached := a.j.f.cache.look(q.key()); cached {
+		return
+	}
+	select {
+	case a.j.early <- struct{}{}:
+	default:
+		return
+	}
+	ctx := context.WithoutCancel(a.r.Context())
+	a.j.f.early.Go(func() {
+		defer func() { <-a.j.early }()
+		if c, _, err := a.j.f.get(ctx, q); err == nil { // who asks for it hears of an error
+			c.Close()
+		}
+	})
+}
+
 // hand fetches the file of a package version, while facts finds out what the registry says of it, judges
 // both and hands the file to the job. The file is fetched early because most are taken; no byte of it is handed out
 // before. What a lock file of the protected branch names with a checksum needs no word of the registry.

@@ -14,15 +14,15 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/yard/firewall"
 )
 
-const (
-	benchPackages = 120
-	nearby        = time.Millisecond // to a registry in the same building
-)
+const benchPackages = 120
 
-// delayed answers later, as a registry that is nearby would.
-func delayed(h http.Handler) http.Handler {
+// distances are how long a question takes to a registry in the same building, and to one in the same country.
+var distances = map[string]time.Duration{"near": time.Millisecond, "far": 20 * time.Millisecond}
+
+// delayed answers later, as a registry at a distance would.
+func delayed(h http.Handler, by time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(nearby)
+		time.Sleep(by)
 		h.ServeHTTP(w, r)
 	})
 }
@@ -54,9 +54,9 @@ func BenchmarkNPMCI(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	world := func(b *testing.B) *world {
+	world := func(b *testing.B, by time.Duration) *world {
 		w := newWorld(b)
-		w.hosts["npm.test"] = delayed(n)
+		w.hosts["npm.test"] = delayed(n, by)
 		w.add(firewall.KindNPM, "http://npm.test")
 		return w
 	}
@@ -81,9 +81,9 @@ func BenchmarkGoModDownload(b *testing.B) {
 		g.publish(b, path, "v1.0.0", old)
 		requires += "require " + path + " v1.0.0\n"
 	}
-	world := func(b *testing.B) *world {
+	world := func(b *testing.B, by time.Duration) *world {
 		w := newWorld(b)
-		w.hosts["go.test"] = delayed(g)
+		w.hosts["go.test"] = delayed(g, by)
 		w.add(firewall.KindGo, "http://go.test")
 		return w
 	}
@@ -101,7 +101,15 @@ func BenchmarkGoModDownload(b *testing.B) {
 }
 
 // ways runs install the three ways in turn, so that they share what else the machine does, and reports ratios.
-func ways(b *testing.B, world func(*testing.B) *world, install func(b *testing.B, proxy string, env []sallyport.EnvVar)) {
+func ways(b *testing.B, at func(*testing.B, time.Duration) *world, install func(b *testing.B, proxy string, env []sallyport.EnvVar)) {
+	for name, by := range distances {
+		b.Run(name, func(b *testing.B) {
+			waysAt(b, func(b *testing.B) *world { return at(b, by) }, install)
+		})
+	}
+}
+
+func waysAt(b *testing.B, world func(*testing.B) *world, install func(b *testing.B, proxy string, env []sallyport.EnvVar)) {
 	direct := world(b)
 	plain := proxied(b, func(w http.ResponseWriter, r *http.Request) { direct.hosts[r.URL.Host].ServeHTTP(w, r) })
 	warm := world(b)

@@ -53,7 +53,7 @@ func TestChangedCacheIsFetchedAgain(t *testing.T) {
 	pkg := n.publish(t, "pkg", "1.0.0", old, nil)
 	j := w.open()
 	wantBody(t, get(j, tgz("pkg", "1.0.0")), pkg.Tarball)
-	files, err := filepath.Glob(filepath.Join(w.dir, "packages", "content", "*"))
+	files, err := filepath.Glob(filepath.Join(w.dir, "packages", "notes", "*"))
 	if err != nil || len(files) < 2 {
 		t.Fatalf("the cache has %q, %v", files, err)
 	}

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"bufio"
 	"bytes"
 	"container/list"
 	"crypto/rand"
@@ -23,17 +24,24 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sallyport-ci/sallyport"
 )
 
 const (
 	// defaultCacheBytes bounds the cache when nobody says otherwise.
 	defaultCacheBytes = 10 << 30
-	// maxCached bounds the number of answers that are kept: each is one or two small files.
+	// maxCached bounds the number of answers that are kept: each is a small file, or two.
 	maxCached = 200_000
 	// maxHeld is the size up to which content is read whole before it is handed out. Larger content is
 	// read twice: once to be verified, once to be sent.
 	maxHeld = 8 << 20
+	// maxWithin is the size up to which content lies in its note's file: most answers are small, and making
+	// a file costs more than filling it.
+	maxWithin = 256 << 10
+	// maxNote bounds the first two lines of a note's file.
+	maxNote = 64 << 10
 	// touchEvery is how precisely the cache remembers, over a restart, when something was last used.
 	touchEvery = time.Hour
 )
@@ -46,6 +54,7 @@ type note struct {
 	Key    string           `json:"key"`
 	Digest sallyport.Digest `json:"digest"`
 	Size   int64            `json:"size"`
+	Within bool             `json:"within,omitempty"` // the content follows in the note's file
 	Status int              `json:"status,omitempty"` // 0: 200
 	Type   string           `json:"type,omitempty"`
 	ETag   string           `json:"etag,omitempty"`
@@ -133,10 +142,18 @@ func (c *cache) load(now time.Time) error {
 	var all []kept
 	for _, f := range files {
 		path := filepath.Join(c.dir, "notes", f.Name())
-		n, err := readNote(path)
+		n, head, err := readNote(path)
 		info, statErr := f.Info()
 		if err == nil && statErr == nil && filepath.Base(c.notePath(n.Key)) == f.Name() {
-			if content, err := os.Lstat(c.contentPath(n.Digest)); err == nil && content.Size() == n.Size {
+			size := info.Size() - head
+			if !n.Within {
+				if content, err := os.Lstat(c.contentPath(n.Digest)); err == nil {
+					size = content.Size()
+				} else {
+					size = -1
+				}
+			}
+			if size == n.Size {
 				all = append(all, kept{n, info.ModTime()})
 				continue
 			}
@@ -171,34 +188,47 @@ func (c *cache) contentPath(d sallyport.Digest) string {
 	return filepath.Join(c.dir, "content", d.Hex())
 }
 
-// readNote reads a note and the checksum that ends it.
-func readNote(path string) (note, error) {
-	raw, err := os.ReadFile(path)
+// readNote reads a note, the first line of a file, and its checksum, the second; head is the size of both.
+func readNote(path string) (n note, head int64, err error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return note{}, err
+		return note{}, 0, err
 	}
-	body, sum, ok := bytes.Cut(raw, []byte("\n"))
-	if !ok || sallyport.DigestOf(body) != sallyport.Digest(sum) {
-		return note{}, errCorrupt
-	}
-	var n note
-	if err := json.Unmarshal(body, &n); err != nil {
-		return note{}, err
-	}
-	_, err = sallyport.ParseDigest(string(n.Digest))
-	return n, err
+	defer f.Close()
+	return parseNote(bufio.NewReader(io.LimitReader(f, maxNote)))
 }
 
-func (c *cache) writeNote(n note) error {
+func parseNote(r *bufio.Reader) (n note, head int64, err error) {
+	body, err := r.ReadBytes('\n')
+	if err != nil {
+		return note{}, 0, errCorrupt
+	}
+	sum, err := r.ReadBytes('\n')
+	if err != nil || string(sum) != string(sallyport.DigestOf(body[:len(body)-1]))+"\n" {
+		return note{}, 0, errCorrupt
+	}
+	if err := json.Unmarshal(body, &n); err != nil {
+		return note{}, 0, err
+	}
+	_, err = sallyport.ParseDigest(string(n.Digest))
+	return n, int64(len(body) + len(sum)), err
+}
+
+// writeNote writes a note, and the content that lies within it, to a file of new/.
+func (c *cache) writeNote(n note, within []byte) (temp string, err error) {
 	raw, err := json.Marshal(n)
 	if err != nil {
-		return err
+		return "", err
 	}
-	temp := filepath.Join(c.dir, "new", rand.Text())
-	if err := os.WriteFile(temp, append(raw, "\n"+string(sallyport.DigestOf(raw))...), 0o600); err != nil {
-		return err
+	all := make([]byte, 0, len(raw)+len(n.Digest)+2+len(within))
+	all = append(append(all, raw...), '\n')
+	all = append(append(append(all, sallyport.DigestOf(raw)...), '\n'), within...)
+	temp = filepath.Join(c.dir, "new", rand.Text())
+	if err := os.WriteFile(temp, all, 0o600); err != nil {
+		_ = os.Remove(temp)
+		return "", err
 	}
-	return os.Rename(temp, c.notePath(n.Key))
+	return temp, nil
 }
 
 // enter makes k known. c.mu is held, or nobody else has c yet.
@@ -207,7 +237,9 @@ func (c *cache) enter(k kept) {
 		c.leave(old, k.note.Digest)
 	}
 	c.known[k.note.Key] = c.order.PushBack(&k)
-	if c.uses[k.note.Digest]++; c.uses[k.note.Digest] == 1 {
+	if k.note.Within {
+		c.bytes += k.note.Size
+	} else if c.uses[k.note.Digest]++; c.uses[k.note.Digest] == 1 {
 		c.bytes += k.note.Size
 	}
 }
@@ -217,6 +249,10 @@ func (c *cache) leave(e *list.Element, spare sallyport.Digest) {
 	n := e.Value.(*kept).note
 	c.order.Remove(e)
 	delete(c.known, n.Key)
+	if n.Within {
+		c.bytes -= n.Size
+		return
+	}
 	if c.uses[n.Digest]--; c.uses[n.Digest] > 0 {
 		return
 	}
@@ -251,7 +287,16 @@ func (c *cache) look(key string) (note, bool) {
 type content struct {
 	note note
 	io.ReadSeeker
+	held []byte   // nil: it is read from file
 	file *os.File // nil: it is held
+}
+
+// again returns held content for one more reader, and nil for other content.
+func (c *content) again() *content {
+	if c.held == nil {
+		return nil
+	}
+	return &content{note: c.note, ReadSeeker: bytes.NewReader(c.held), held: c.held}
 }
 
 func (c *content) Close() error {
@@ -278,7 +323,7 @@ func (c *cache) open(key string, now time.Time) (*content, error) {
 	}
 	n := k.note
 	c.mu.Unlock()
-	got, err := openContent(c.contentPath(n.Digest), n)
+	got, err := c.openContent(n)
 	if err == nil {
 		return got, nil
 	}
@@ -288,16 +333,37 @@ func (c *cache) open(key string, now time.Time) (*content, error) {
 		_ = os.Remove(c.notePath(key))
 		c.leave(e, "")
 	}
-	_ = os.Remove(c.contentPath(n.Digest))
+	if !n.Within {
+		_ = os.Remove(c.contentPath(n.Digest))
+	}
 	return nil, fs.ErrNotExist
 }
 
-func openContent(path string, n note) (*content, error) {
-	f, err := os.Open(path)
+func (c *cache) openContent(n note) (*content, error) {
+	if !n.Within {
+		f, err := os.Open(c.contentPath(n.Digest))
+		if err != nil {
+			return nil, err
+		}
+		return verified(f, n)
+	}
+	f, err := os.Open(c.notePath(n.Key))
 	if err != nil {
 		return nil, err
 	}
-	return verified(f, n)
+	defer f.Close()
+	r := bufio.NewReader(io.LimitReader(f, maxNote+n.Size+1))
+	if _, _, err := parseNote(r); err != nil {
+		return nil, err
+	}
+	raw := make([]byte, n.Size)
+	if _, err := io.ReadFull(r, raw); err != nil {
+		return nil, err
+	}
+	if sallyport.DigestOf(raw) != n.Digest {
+		return nil, errCorrupt // or another process's, which is fetched again
+	}
+	return &content{note: n, ReadSeeker: bytes.NewReader(raw), held: raw}, nil
 }
 
 // verified makes content of a file, which it closes unless it is handed out.
@@ -311,7 +377,7 @@ func verified(f *os.File, n note) (*content, error) {
 		if sallyport.DigestOf(raw) != n.Digest {
 			return nil, errCorrupt
 		}
-		return &content{note: n, ReadSeeker: bytes.NewReader(raw)}, nil
+		return &content{note: n, ReadSeeker: bytes.NewReader(raw), held: raw}, nil
 	}
 	digest, _, err := sallyport.DigestReader(f)
 	if err == nil && digest != n.Digest {
@@ -327,41 +393,81 @@ func verified(f *os.File, n note) (*content, error) {
 	return &content{note: n, ReadSeeker: f, file: f}, nil
 }
 
-// put keeps what from holds, at most limit bytes, under n.Key. check sees the note and the
-// file before anything can be read from the cache; it may add to the note's sums.
+// put keeps what from holds, at most limit bytes, under n.Key. check sees the note and a file of the content
+// before anything can be read from the cache; it may add to the note's sums.
 func (c *cache) put(n note, from io.Reader, limit int64, check func(n *note, path string) error) (*content, error) {
+	head, err := io.ReadAll(io.LimitReader(from, min(limit, maxWithin)+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(head)) > limit {
+		return nil, errTooLarge(limit)
+	}
+	if len(head) > maxWithin {
+		return c.putLarge(n, io.MultiReader(bytes.NewReader(head), from), limit, check)
+	}
+	sums := newTally()
+	_, _ = sums.Write(head)
+	n.Size, n.Within = int64(len(head)), true
+	sums.into(&n)
+	if check != nil {
+		if err := asFile(head, func(path string) error { return check(&n, path) }); err != nil {
+			return nil, err
+		}
+	}
+	temp, err := c.writeNote(n, head)
+	if err != nil {
+		return nil, cannotWrite(err)
+	}
+	c.lock()
+	defer c.mu.Unlock()
+	if err := os.Rename(temp, c.notePath(n.Key)); err != nil {
+		_ = os.Remove(temp)
+		return nil, cannotWrite(err)
+	}
+	c.enter(kept{n, n.Fetched})
+	c.evict()
+	return &content{note: n, ReadSeeker: bytes.NewReader(head), held: head}, nil
+}
+
+// putLarge is put for content that has a file of its own.
+func (c *cache) putLarge(n note, from io.Reader, limit int64, check func(n *note, path string) error) (*content, error) {
 	temp := filepath.Join(c.dir, "new", rand.Text())
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("write to the package cache: %w", err)
+		return nil, cannotWrite(err)
 	}
 	defer os.Remove(temp)
 	defer f.Close()
 	room := &counted{c: c}
 	defer func() { c.pending.Add(-room.size) }()
-	h256, h512, h1 := sha256.New(), sha512.New(), sha1.New() //nolint:gosec // see the import
-	n.Size, err = io.Copy(io.MultiWriter(room, f, h256, h512, h1), io.LimitReader(from, limit+1))
+	sums := newTally()
+	n.Size, err = io.Copy(io.MultiWriter(room, f, sums), io.LimitReader(from, limit+1))
 	if err != nil {
 		return nil, err
 	}
 	if n.Size > limit {
 		return nil, errTooLarge(limit)
 	}
-	n.Digest = sallyport.Digest("sha256:" + sumHex(h256))
-	n.Sums = map[string]string{"sha256": sumHex(h256), "sha512": sumHex(h512), "sha1": sumHex(h1)}
+	sums.into(&n)
 	if check != nil {
 		if err := check(&n, temp); err != nil {
 			return nil, err
 		}
 	}
+	written, err := c.writeNote(n, nil)
+	if err != nil {
+		return nil, cannotWrite(err)
+	}
+	defer os.Remove(written)
 	c.lock()
 	err = os.Rename(temp, c.contentPath(n.Digest)) // over one that is the same
 	if err == nil {
-		err = c.writeNote(n)
+		err = os.Rename(written, c.notePath(n.Key))
 	}
 	if err != nil {
 		c.mu.Unlock()
-		return nil, fmt.Errorf("write to the package cache: %w", err)
+		return nil, cannotWrite(err)
 	}
 	c.enter(kept{n, n.Fetched})
 	file, err := os.Open(c.contentPath(n.Digest)) // before evict can remove it
@@ -371,6 +477,39 @@ func (c *cache) put(n note, from io.Reader, limit int64, check func(n *note, pat
 		return nil, err
 	}
 	return verified(file, n) // which takes long when it is large
+}
+
+func cannotWrite(err error) error { return fmt.Errorf("write to the package cache: %w", err) }
+
+// tally computes the checksums that the protocols compare.
+type tally struct{ h256, h512, h1 hash.Hash }
+
+func newTally() tally { return tally{sha256.New(), sha512.New(), sha1.New()} } //nolint:gosec // see the import
+
+func (s tally) Write(p []byte) (int, error) {
+	s.h256.Write(p)
+	s.h512.Write(p)
+	return s.h1.Write(p)
+}
+
+// into notes the sums of what was written.
+func (s tally) into(n *note) {
+	n.Digest = sallyport.Digest("sha256:" + sumHex(s.h256))
+	n.Sums = map[string]string{"sha256": sumHex(s.h256), "sha512": sumHex(s.h512), "sha1": sumHex(s.h1)}
+}
+
+// asFile has use read raw by a path, without a file on a disk.
+func asFile(raw []byte, use func(path string) error) error {
+	fd, err := unix.MemfdCreate("package", unix.MFD_CLOEXEC)
+	if err != nil {
+		return cannotWrite(err)
+	}
+	f := os.NewFile(uintptr(fd), "package")
+	defer f.Close()
+	if _, err := f.Write(raw); err != nil {
+		return cannotWrite(err)
+	}
+	return use(fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
 // forget removes what is kept under key.
@@ -390,7 +529,23 @@ func (c *cache) renew(key string, fetched time.Time) {
 	if e, ok := c.known[key]; ok {
 		k := e.Value.(*kept)
 		k.note.Fetched, k.touched = fetched, fetched
-		_ = c.writeNote(k.note) // lost, it is asked for again
+		c.rewrite(k.note)
+	}
+}
+
+// rewrite writes the changed note of what is kept. Where it is lost, it is asked for again. c.mu is held.
+func (c *cache) rewrite(n note) {
+	var within []byte
+	if n.Within {
+		got, err := c.openContent(n)
+		if err != nil {
+			return
+		}
+		within = got.held
+	}
+	temp, err := c.writeNote(n, within)
+	if err == nil && os.Rename(temp, c.notePath(n.Key)) != nil {
+		_ = os.Remove(temp)
 	}
 }
 

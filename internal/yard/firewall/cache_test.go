@@ -51,42 +51,55 @@ func (c *cache) body(t *testing.T, key string) (string, bool) {
 	return string(raw), true
 }
 
-// TestCacheForgetsWhatChanged flips a byte of each file that the cache has, one at a time.
+// TestCacheForgetsWhatChanged flips bytes of each file that the cache has, one at a time.
 func TestCacheForgetsWhatChanged(t *testing.T) {
 	t.Parallel()
-	large := strings.Repeat("large content ", maxHeld/10)
-	for _, body := range []string{"small", large} {
-		for _, again := range []bool{false, true} {
-			for _, kind := range []string{"content", "notes"} {
-				dir := t.TempDir()
-				c := opened(t, dir, 0)
-				c.keep(t, "key", body)
-				files, err := filepath.Glob(filepath.Join(dir, kind, "*"))
-				if err != nil || len(files) != 1 {
-					t.Fatalf("%s has %q, %v", kind, files, err)
-				}
-				raw, err := os.ReadFile(files[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				raw[len(raw)/2] ^= 1
-				if err := os.WriteFile(files[0], raw, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				if again {
-					c = opened(t, dir, 0)
-				} else if kind == "notes" {
-					continue // it is held in memory
-				}
-				if got, ok := c.body(t, "key"); ok {
-					t.Errorf("a changed file of %s (reopened: %v) gave %d bytes", kind, again, len(got))
-				}
-				c.keep(t, "key", body)
-				if got, ok := c.body(t, "key"); !ok || got != body {
-					t.Errorf("%s: what was put again is not there", kind)
+	for _, c := range []struct {
+		body  string
+		kinds []string
+	}{
+		{"small", []string{"notes"}},
+		{strings.Repeat("x", maxWithin), []string{"notes"}},
+		{strings.Repeat("y", maxWithin+1), []string{"content", "notes"}},
+		{strings.Repeat("large content ", maxHeld/10), []string{"content", "notes"}},
+	} {
+		for _, kind := range c.kinds {
+			for _, at := range []float64{0.1, 0.5, 0.999} {
+				for _, again := range []bool{false, true} {
+					forgets(t, c.body, kind, at, again)
 				}
 			}
 		}
+	}
+}
+
+func forgets(t *testing.T, body, kind string, at float64, again bool) {
+	dir := t.TempDir()
+	c := opened(t, dir, 0)
+	c.keep(t, "key", body)
+	files, err := filepath.Glob(filepath.Join(dir, kind, "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%s has %q, %v", kind, files, err)
+	}
+	raw, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[int(float64(len(raw))*at)] ^= 1
+	if err := os.WriteFile(files[0], raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again {
+		c = opened(t, dir, 0)
+	} else if kind == "notes" && len(body) > maxWithin {
+		return // it is held in memory
+	}
+	if got, ok := c.body(t, "key"); ok {
+		t.Errorf("a changed file of %s (reopened: %v) gave %d bytes", kind, again, len(got))
+	}
+	c.keep(t, "key", body)
+	if got, ok := c.body(t, "key"); !ok || got != body {
+		t.Errorf("%s: what was put again is not there", kind)
 	}
 }
 
@@ -107,9 +120,9 @@ func TestCacheIsBounded(t *testing.T) {
 	if _, ok := c.body(t, "key1"); ok {
 		t.Error("what was used longest ago is still there")
 	}
-	for _, kind := range []string{"content", "notes"} {
+	for kind, want := range map[string]int{"content": 0, "notes": 10} {
 		files, err := os.ReadDir(filepath.Join(dir, kind))
-		if err != nil || len(files) != 10 {
+		if err != nil || len(files) != want {
 			t.Errorf("there are %d files in %s, %v", len(files), kind, err)
 		}
 	}
@@ -124,15 +137,16 @@ func TestCacheSharesContent(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	c := opened(t, dir, 0)
-	c.keep(t, "a", "same")
-	c.keep(t, "b", "same")
-	c.keep(t, "b", "same")
-	c.keep(t, "a", "other")
-	if got, _ := c.body(t, "b"); got != "same" {
-		t.Errorf("b is %q", got)
+	same, other := strings.Repeat("s", maxWithin+1), strings.Repeat("o", maxWithin+5)
+	c.keep(t, "a", same)
+	c.keep(t, "b", same)
+	c.keep(t, "b", same)
+	c.keep(t, "a", other)
+	if got, _ := c.body(t, "b"); got != same {
+		t.Errorf("b is %.10q", got)
 	}
 	c.forget("b")
-	if files, _ := os.ReadDir(filepath.Join(dir, "content")); len(files) != 1 || c.bytes != 5 {
+	if files, _ := os.ReadDir(filepath.Join(dir, "content")); len(files) != 1 || c.bytes != maxWithin+5 {
 		t.Errorf("there are %d contents of %d bytes", len(files), c.bytes)
 	}
 }
@@ -254,6 +268,13 @@ func TestCacheIsShared(t *testing.T) {
 	if got, ok := b.body(t, "first"); !ok || got != "of a" {
 		t.Errorf("b has %q of a's", got)
 	}
+	if got, ok := a.body(t, "second"); ok {
+		t.Errorf("a has %q, where b put something else", got)
+	}
+	if got, ok := b.body(t, "second"); ok { // a has removed what it did not know
+		t.Errorf("b has %q", got)
+	}
+	a.keep(t, "second", "of a, too")
 	if got, ok := a.body(t, "second"); !ok || got != "of a, too" {
 		t.Errorf("a has %q", got)
 	}

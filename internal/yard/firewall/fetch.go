@@ -85,12 +85,15 @@ func (f *Firewall) get(ctx context.Context, a ask) (got *content, cached bool, e
 			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), fileTimeout)
 		}
 		defer cancel()
-		return nil, f.refresh(ctx, a)
+		return f.refresh(ctx, a)
 	})
 	select {
 	case r := <-done:
 		if r.Err != nil {
 			return nil, false, r.Err
+		}
+		if c, ok := r.Val.(*content); ok && c != nil {
+			return f.answered(c.again(), false)
 		}
 	case <-ctx.Done():
 		return nil, false, context.Cause(ctx)
@@ -137,36 +140,36 @@ func (f *Firewall) bytes(ctx context.Context, a ask) ([]byte, note, error) {
 	return raw, c.note, err
 }
 
-// refresh fetches an answer into the cache. An answer that is kept stays good when the
-// upstream says so or cannot be reached.
-func (f *Firewall) refresh(ctx context.Context, a ask) error {
+// refresh fetches an answer into the cache, and returns it if it is small. An answer that is kept stays good when
+// the upstream says so or cannot be reached.
+func (f *Firewall) refresh(ctx context.Context, a ask) (*content, error) {
 	if own, ok := ctx.Value(jobSlots{}).(chan struct{}); ok { // of the job that began it
 		select {
 		case own <- struct{}{}:
 			defer func() { <-own }()
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 	select {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	old, known := f.cache.look(a.key())
 	known = known && old.Status == 0
-	err := f.fetch(ctx, a, old, known)
+	c, err := f.fetch(ctx, a, old, known)
 	if known && !a.file && transient(err) {
 		f.log.Warn("a registry could not be reached; its earlier answer is used", "registry", a.up.source(), "err", err)
 		f.cache.renew(a.key(), f.now().Add(absentAge-a.age)) // and is asked again in a while
-		return nil
+		return nil, nil
 	}
-	return err
+	return c, err
 }
 
-// fetch asks the upstream, whether what is kept is still good if it is known.
-func (f *Firewall) fetch(ctx context.Context, a ask, old note, known bool) error {
+// fetch asks the upstream, whether what is kept is still good if it is known. It returns what is small.
+func (f *Firewall) fetch(ctx context.Context, a ask, old note, known bool) (*content, error) {
 	header := http.Header{}
 	if known && old.ETag != "" {
 		header.Set("If-None-Match", old.ETag)
@@ -175,7 +178,7 @@ func (f *Firewall) fetch(ctx context.Context, a ask, old note, known bool) error
 	}
 	res, cancel, err := f.do(ctx, a, header)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer cancel()
 	defer res.Body.Close()
@@ -184,24 +187,23 @@ func (f *Firewall) fetch(ctx context.Context, a ask, old note, known bool) error
 	switch {
 	case res.StatusCode == http.StatusNotModified && known:
 		f.cache.renew(a.key(), f.now())
-		return nil
+		return nil, nil
 	case res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone:
 		n.Status = res.StatusCode
-		c, err := f.cache.put(n, strings.NewReader(words(res)), maxWords, nil)
-		if err != nil {
-			return err
-		}
-		return c.Close()
+		return f.cache.put(n, strings.NewReader(words(res)), maxWords, nil)
 	case res.StatusCode != http.StatusOK:
-		return &upstreamError{refusalStatus(res.StatusCode), fmt.Sprintf("the registry %s answered %d: %s", a.up.source(), res.StatusCode, words(res))}
+		return nil, &upstreamError{refusalStatus(res.StatusCode), fmt.Sprintf("the registry %s answered %d: %s", a.up.source(), res.StatusCode, words(res))}
 	case res.ContentLength > a.limit:
-		return &upstreamError{http.StatusBadGateway, fmt.Sprintf("the registry %s sends too much: %v", a.up.source(), errTooLarge(a.limit))}
+		return nil, &upstreamError{http.StatusBadGateway, fmt.Sprintf("the registry %s sends too much: %v", a.up.source(), errTooLarge(a.limit))}
 	}
 	c, err := f.cache.put(n, res.Body, a.limit, a.check)
 	if err != nil {
-		return inWords(a.up, err)
+		return nil, inWords(a.up, err)
 	}
-	return c.Close()
+	if c.held == nil {
+		return nil, c.Close() // who asks opens it for himself
+	}
+	return c, nil
 }
 
 // inWords makes an error one that a job may see.

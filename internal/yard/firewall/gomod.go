@@ -86,6 +86,11 @@ func (a answer) module(rest string) error {
 		if err != nil {
 			return err
 		}
+		if fixed { // go asks for it before the archive
+			if next, err := a.goZipAsk(v, escaped, number); err == nil {
+				a.ahead(next)
+			}
+		}
 		return a.pass(q)
 	case kind == "mod" && fixed:
 		q, err := a.goAsk(escaped, "@v/"+file, fixedAge, maxGoMod)
@@ -125,11 +130,10 @@ func parseGoInfo(raw []byte) (goInfo, error) {
 	return i, nil
 }
 
-func (a answer) goZip(v version, escaped, number string) error {
+// goZipAsk asks for a version's archive, which must be one of a module.
+func (a answer) goZipAsk(v version, escaped, number string) (ask, error) {
 	q, err := a.goAsk(escaped, "@v/"+number+".zip", -1, maxGoZip)
-	if err != nil {
-		return err
-	}
+	q.file = true
 	mod := module.Version{Path: v.name, Version: v.version}
 	q.check = func(n *note, path string) error {
 		sum, err := hashModule(mod, path)
@@ -139,6 +143,15 @@ func (a answer) goZip(v version, escaped, number string) error {
 		n.Sums["h1"] = sum
 		return nil
 	}
+	return q, err
+}
+
+func (a answer) goZip(v version, escaped, number string) error {
+	q, err := a.goZipAsk(v, escaped, number)
+	if err != nil {
+		return err
+	}
+	mod := module.Version{Path: v.name, Version: v.version}
 	return a.hand(v, q, func(ctx context.Context) (version, map[string][]string, error) {
 		var info goInfo
 		var infoErr, sumErr error

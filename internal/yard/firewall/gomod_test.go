@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -288,5 +289,37 @@ func TestGoWithLockFile(t *testing.T) {
 	wantRefused(t, got, "lock file")
 	if bytes.Contains(got.Body.Bytes(), other.zip[:20]) {
 		t.Error("refused bytes reached the job")
+	}
+}
+
+// TestArchivesAreFetchedAhead asks what go asks before an archive.
+func TestArchivesAreFetchedAhead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := &goProxy{}
+	g.publish(t, "example.com/good", "v1.0.0", old)
+	g.publish(t, "example.com/bad", "v1.0.0", old)
+	w.hosts["go.test"] = g
+	w.add(firewall.KindGo, "http://go.test")
+	j := w.open("Go example.com/bad v1.0.0")
+	get(j, "http://go.test/example.com/good/@v/v1.0.0.info")
+	wantRefused(t, get(j, "http://go.test/example.com/bad/@v/v1.0.0.info"))
+	get(j, "http://go.test/example.com/good/@v/v1.0.0.mod")
+	w.f.Settle()
+	asked := w.take()
+	if !slices.ContainsFunc(asked, func(a string) bool { return strings.HasSuffix(a, "good/@v/v1.0.0.zip") }) {
+		t.Errorf("the archive was not asked for: %q", asked)
+	}
+	if slices.ContainsFunc(asked, func(a string) bool { return strings.Contains(a, "/bad/") }) {
+		t.Errorf("what is malicious was asked for: %q", asked)
+	}
+	if len(w.records) > 1 || len(w.records) == 1 && w.records[0].Decision != sallyport.EgressDenied {
+		t.Errorf("the job is said to have fetched %+v", w.records)
+	}
+	if got := get(j, "http://go.test/example.com/good/@v/v1.0.0.zip"); got.Code != http.StatusOK {
+		t.Errorf("the archive: %d %s", got.Code, got.Body)
+	}
+	if asked := w.take(); len(asked) != 0 {
+		t.Errorf("asked again: %q", asked)
 	}
 }

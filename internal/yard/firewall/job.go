@@ -47,6 +47,7 @@ type Firewall struct {
 	flights singleflight.Group
 	slots   chan struct{}
 	parsers chan struct{}
+	early   sync.WaitGroup // fetches that no job waits for
 
 	mu      sync.Mutex
 	learned map[string][]*Upstream // hosts that registries keep files on
@@ -140,12 +141,14 @@ type Job struct {
 
 	turns chan struct{} // of requests
 	slots chan struct{} // of fetches that the job began
+	early chan struct{} // of fetches that the job has not asked for yet
 }
 
 // Bounds of one job, so that it leaves something to the others.
 const (
 	maxTurns    = 32 // requests at once
 	maxJobSlots = 16 // fetches at once
+	maxEarly    = 8  // of them, before they were asked for
 )
 
 // jobSlots is the key under which a context has the slots of the job that began a fetch.
@@ -153,7 +156,7 @@ type jobSlots struct{}
 
 // Job returns the Firewall for a job.
 func (f *Firewall) Job(c JobConfig) *Job {
-	j := &Job{f: f, minAge: minAgeOf(c.Rules), locked: map[string][]string{}, record: c.Record, step: c.Step, turns: make(chan struct{}, maxTurns), slots: make(chan struct{}, maxJobSlots)}
+	j := &Job{f: f, minAge: minAgeOf(c.Rules), locked: map[string][]string{}, record: c.Record, step: c.Step, turns: make(chan struct{}, maxTurns), slots: make(chan struct{}, maxJobSlots), early: make(chan struct{}, maxEarly)}
 	for _, a := range c.Rules.Allow {
 		a.PURL = plain(a.PURL)
 		j.allow = append(j.allow, a)

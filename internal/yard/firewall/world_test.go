@@ -125,6 +125,7 @@ func (w *world) open(malicious ...string) *firewall.Job {
 		w.t.Fatal(err)
 	}
 	w.f = f
+	w.t.Cleanup(f.Settle)
 	return w.job()
 }
 
