@@ -25,7 +25,7 @@ func checkArtifactName(name string) error {
 	return nil
 }
 
-// upload hands files of the workspace to the control plane as one artifact.
+// upload hands files of the room to the control plane as one artifact.
 func (s *step) upload(ctx context.Context, in inputs) error {
 	j := s.job
 	name := in.text("name", "artifact")
@@ -48,7 +48,7 @@ func (s *step) upload(ctx context.Context, in inputs) error {
 	if err != nil {
 		return err
 	}
-	f, err := j.layout.find(lines, hidden)
+	f, err := s.gather(ctx, lines, hidden)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,12 @@ func (s *step) upload(ctx context.Context, in inputs) error {
 			return err
 		}
 	}
-	artifact, err := j.put(ctx, name, f.root(), f.files)
+	artifact, err := j.put(ctx, name, func(w io.Writer) error {
+		if f.inRoom {
+			return s.packInRoom(ctx, w, f)
+		}
+		return j.layout.pack(w, f.root(), f.files)
+	})
 	if err != nil {
 		if sallyport.ErrorCode(err) == sallyport.CodeConflict {
 			j.poke() // either the name is taken or the lease is lost
@@ -124,12 +129,12 @@ func (f *found) root() string {
 }
 
 // put sends the files; when the control plane is away for a moment, it does so again from the start.
-func (j *job) put(ctx context.Context, name, root string, files []string) (artifact sallyport.Artifact, err error) {
+func (j *job) put(ctx context.Context, name string, pack func(w io.Writer) error) (artifact sallyport.Artifact, err error) {
 	err = retry(ctx, func() error {
 		r, w := io.Pipe()
 		packed := make(chan error, 1)
 		go func() {
-			err := j.layout.pack(w, root, files)
+			err := pack(w)
 			packed <- err
 			_ = w.CloseWithError(err)
 		}()

@@ -43,8 +43,15 @@ func TestUpload(t *testing.T) {
 		{name: "character class", with: "path: 'dist/[!c].*'", want: "a.txt"},
 		{name: "nothing", with: "path: none", log: "No files were found"},
 		{name: "nothing is an error", with: "{ path: none, if-no-files-found: error }", fails: "No files were found"},
-		{name: "outside", with: "path: /etc/passwd", fails: "not beneath the workspace"},
-		{name: "out by dots", with: "path: ../../../../etc/passwd", fails: "not beneath the workspace"},
+		{name: "outside", with: "path: ${{ runner.temp }}/../../out/d", want: "a.txt sub/b.txt", log: "1 symbolic links are left out"},
+		{name: "outside, hidden files too", with: "{ path: '${{ runner.temp }}/../../out', include-hidden-files: true }", want: ".d/h d/.h d/a.txt d/sub/b.txt"},
+		{name: "outside, one file", with: "path: ${{ runner.temp }}/../../out/d/a.txt", want: "a.txt"},
+		{name: "outside, a pattern", with: "path: ${{ runner.temp }}/../../out/**/*.txt", want: "d/a.txt d/sub/b.txt"},
+		{name: "outside and inside", with: "path: |\n        ${{ runner.temp }}/../../out/d/a.txt\n        dist/a.txt\n        !dist/sub", want: "out/d/a.txt work/hello/hello/dist/a.txt"},
+		{name: "outside, nothing", with: "path: ${{ runner.temp }}/../../out/none*", log: "No files were found"},
+		{name: "everything", with: "path: /", fails: "cannot be uploaded"},
+		{name: "everything by a pattern", with: "path: /*/passwd", fails: "cannot be uploaded"},
+		{name: "the kernel's", with: "path: /proc/self/environ", fails: "cannot be uploaded"},
 		{name: "through a link", with: "path: dist/etc/passwd", fails: "look for"},
 		{name: "bad name", with: "{ path: dist, name: a/b }", fails: "not the name of an artifact"},
 		{name: "bad pattern", with: "path: 'dist/[a'", fails: "not a valid pattern"},
@@ -56,7 +63,7 @@ func TestUpload(t *testing.T) {
 			if !strings.HasPrefix(with, "{") {
 				with = "\n" + indent(with, 4)
 			}
-			e := trial{yaml: steps(tree + "- run: echo t > $RUNNER_TEMP/t.txt\n- id: up\n  uses: actions/upload-artifact@v4\n  with: " + with +
+			e := trial{yaml: steps(tree + "- run: echo t > $RUNNER_TEMP/t.txt; cd $RUNNER_TEMP/../..; mkdir -p out/d/sub out/.d; echo 1 > out/d/a.txt; echo 2 > out/d/sub/b.txt; echo h | tee out/d/.h > out/.d/h; ln -s a.txt out/d/l\n- id: up\n  uses: actions/upload-artifact@v4\n  with: " + with +
 				"\n- run: echo '${{ steps.up.outputs.artifact-id }}/${{ steps.up.outputs.artifact-digest }}'")}.try(t)
 			if c.fails != "" {
 				if e.Conclusion != sallyport.Failure || !strings.Contains(strings.ToLower(e.Cause), strings.ToLower(c.fails)) {
@@ -116,7 +123,9 @@ func TestDownload(t *testing.T) {
 			content: makeTar(t, tarEntry{name: "d/", kind: tar.TypeDir}, tarEntry{name: "d/y", body: "y"}, tarEntry{name: "x", body: "#!/bin/sh\necho run me\n", mode: 0o4755})},
 		{name: "no such artifact", with: "{ name: b }", fails: "there is no artifact"},
 		{name: "of another project", with: "{ name: a, repository: acme/other }", fails: "artifacts come from runs of this project"},
-		{name: "out of the workspace", with: "{ name: a, path: /etc/x }", fails: "not beneath the workspace", content: makeTar(t)},
+		{name: "out of the workspace", with: "{ name: a, path: '${{ runner.temp }}/../../out' }", text: "out/x\nrun me\n",
+			content: makeTar(t, tarEntry{name: "x", body: "#!/bin/sh\necho run me\n", mode: 0o755})},
+		{name: "out of the workspace by dots", with: "{ name: a, path: '${{ runner.temp }}/../../out' }", fails: "leads out", content: makeTar(t, tarEntry{name: "../evil", body: "x"})},
 		{name: "dots", with: "{ name: a, path: in }", fails: "leads out", content: makeTar(t, tarEntry{name: "ok", body: "1"}, tarEntry{name: "../evil", body: "x"})},
 		{name: "absolute", with: "{ name: a, path: in }", fails: "leads out", content: makeTar(t, tarEntry{name: "/tmp/evil", body: "x"})},
 		{name: "link", with: "{ name: a, path: in }", fails: "neither file nor directory", content: makeTar(t, tarEntry{name: "l", kind: tar.TypeSymlink, link: "/etc"})},
@@ -132,7 +141,7 @@ func TestDownload(t *testing.T) {
 			if c.content != nil {
 				yard.artifacts["a"] = c.content
 			}
-			e := trial{yard: yard, yaml: steps("- { uses: actions/download-artifact@v4, with: " + c.with + " }\n- run: find in -type f | sort; in/x; test ! -u in/x")}.try(t)
+			e := trial{yard: yard, yaml: steps("- { uses: actions/download-artifact@v4, with: " + c.with + " }\n- run: d=in; test -d in || { cd $RUNNER_TEMP/../..; d=out; }; find $d -type f | sort; $d/x; test ! -u $d/x")}.try(t)
 			if c.fails != "" {
 				if e.Conclusion != sallyport.Failure || !strings.Contains(strings.ToLower(e.Cause), strings.ToLower(c.fails)) {
 					t.Errorf("%s: %q\n%s", e.Conclusion, e.Cause, e.all())
@@ -271,7 +280,7 @@ func FuzzFilter(f *testing.F) {
 	f.Add([]byte("not a tar"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var out bytes.Buffer
-		n, err := filter(&out, bytes.NewReader(in))
+		n, err := filter(&out, bytes.NewReader(in), sameName)
 		if err != nil {
 			return
 		}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	sallyport "github.com/sallyport-ci/sallyport"
@@ -192,7 +191,7 @@ func (s *step) unpackCache(ctx context.Context, entry sallyport.CacheEntry, path
 		checked <- err
 		_ = w.CloseWithError(err)
 	}()
-	err = s.tool(ctx, sallyport.ExecSpec{
+	err = s.toolFor(ctx, paths.searches(), sallyport.ExecSpec{
 		Argv: []string{"tar", "--extract", "--file=-", "--directory=/", "--no-same-owner", "--preserve-permissions"}, Stdin: r,
 	})
 	_ = r.CloseWithError(io.ErrClosedPipe)
@@ -276,15 +275,7 @@ func (s *step) putCache(ctx context.Context, r cacheRequest, names []string) (en
 	fromTar, tarOut := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		result, err := j.room.Exec(ctx, sallyport.ExecSpec{
-			Argv: []string{"tar", "--create", "--file=-", "--directory=/", "--format=posix", "--no-recursion", "--hard-dereference",
-				"--null", "--verbatim-files-from", "--files-from=-"},
-			Dir: j.layout.work, Stdin: strings.NewReader(strings.Join(names, "\x00") + "\x00"), Stdout: tarOut, Stderr: s.out,
-			Env: []sallyport.EnvVar{{Name: "PATH", Value: j.runner.cfg.Path}, {Name: "LANG", Value: "C.UTF-8"}},
-		})
-		if err == nil && result.ExitCode != 0 {
-			err = &failure{message: fmt.Sprintf("tar ended with exit code %d.", result.ExitCode)}
-		}
+		err := s.tarRoom(ctx, tarOut, names)
 		_ = tarOut.CloseWithError(err)
 		ended <- err
 	}()
@@ -311,24 +302,5 @@ func (s *step) putCache(ctx context.Context, r cacheRequest, names []string) (en
 
 // listCache returns what there is of the paths, in the form that tar wants.
 func (s *step) listCache(ctx context.Context, paths cachePaths) ([]string, error) {
-	var found lister
-	found.paths = paths
-	script := `for p do
-	if [ -e "$p" ] || [ -L "$p" ]; then find "$p" -print0 || exit; fi
-done`
-	result, err := s.job.room.Exec(ctx, sallyport.ExecSpec{
-		Argv: append([]string{"sh", "-c", script, "sh"}, paths.searches()...), Dir: s.job.layout.work, Stdout: &found, Stderr: s.out,
-		Env: []sallyport.EnvVar{{Name: "PATH", Value: s.job.runner.cfg.Path}, {Name: "LANG", Value: "C.UTF-8"}},
-	})
-	if found.err != nil {
-		return nil, found.err
-	}
-	if err != nil {
-		return nil, err
-	}
-	if result.ExitCode != 0 {
-		return nil, &failure{message: "The paths to cache cannot be read."}
-	}
-	slices.Sort(found.names)
-	return found.names, nil
+	return s.listRoom(ctx, paths.searches(), "", paths.selects)
 }

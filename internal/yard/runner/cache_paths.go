@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"bytes"
 	"path"
 	"strings"
 
@@ -32,16 +31,7 @@ func (l *layout) cachePaths(lines []string) (cachePaths, error) {
 			return p, sallyport.Errorf(sallyport.CodeInvalid, "more than %d paths", maxPatterns)
 		}
 		text, negate := strings.CutPrefix(line, "!")
-		text = strings.TrimSpace(text)
-		switch rest, ok := strings.CutPrefix(text, "~/"); {
-		case ok:
-			text = path.Join(l.home, rest)
-		case text == "~":
-			text = l.home
-		case !path.IsAbs(text):
-			text = path.Join(l.workspace(), text)
-		}
-		text = path.Clean(text)
+		text = l.absolute(strings.TrimSpace(text))
 		if text == "/" || hasNUL(text) || len(text) > maxArchiveName {
 			return p, sallyport.Errorf(sallyport.CodeInvalid, "%.200q cannot be cached", line).WithHint("name the directories that are worth it")
 		}
@@ -95,42 +85,4 @@ func (p cachePaths) placed(stored string) (name string, ok bool) {
 		}
 	}
 	return "", false
-}
-
-// lister takes the NUL-terminated names that find prints and keeps those that
-// belong into the cache, relative to the root.
-type lister struct {
-	paths cachePaths
-	names []string
-	part  []byte
-	seen  int
-	err   error
-}
-
-func (f *lister) Write(b []byte) (int, error) {
-	n := len(b)
-	for f.err == nil {
-		name, rest, whole := bytes.Cut(b, []byte{0})
-		if len(f.part)+len(name) > maxArchiveName+1 {
-			f.err = sallyport.Errorf(sallyport.CodeInvalid, "the path %.80q… is longer than %d bytes", f.part, maxArchiveName)
-			break
-		}
-		f.part = append(f.part, name...)
-		if !whole {
-			break
-		}
-		f.add(strings.TrimPrefix(string(f.part), "/"))
-		f.part, b = f.part[:0], rest
-	}
-	return n, nil
-}
-
-func (f *lister) add(name string) {
-	if f.seen++; f.seen > maxWalk {
-		f.err = sallyport.Errorf(sallyport.CodeInvalid, "more than %d files were looked at", maxWalk).WithHint("name smaller directories")
-		return
-	}
-	if f.paths.selects(name) {
-		f.names = append(f.names, name)
-	}
 }

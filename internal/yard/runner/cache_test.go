@@ -361,7 +361,7 @@ func TestCachePaths(t *testing.T) {
 		t.Errorf("searches %q", p.searches())
 	}
 	var l lister
-	l.paths = p
+	l.selects = p.selects
 	for _, piece := range []string{"/opt/hosted", "toolcache/x\x00/etc/pass", "wd\x00", "/opt/hostedtoolcache/x/line\nend\x00"} {
 		if _, err := io.WriteString(&l, piece); err != nil {
 			t.Fatal(err)

@@ -349,14 +349,32 @@ func (j *job) source(ctx context.Context, depth int) (string, error) {
 // tool runs a program of the room for an intrinsic action, in a clean
 // environment that the workflow cannot change.
 func (s *step) tool(ctx context.Context, spec sallyport.ExecSpec, env ...sallyport.EnvVar) error {
-	spec.Dir, spec.Stdout, spec.Stderr = s.job.layout.work, s.out, s.out
-	spec.Env = append([]sallyport.EnvVar{
-		{Name: "HOME", Value: s.job.toolHome()}, {Name: "PATH", Value: s.job.runner.cfg.Path}, {Name: "LANG", Value: "C.UTF-8"},
-	}, env...)
 	room, err := s.job.toolRoom(ctx)
 	if err != nil {
 		return err
 	}
+	spec.Stdout = s.out
+	return s.toolIn(ctx, room, spec, env...)
+}
+
+// toolFor is tool for a program that uses the paths. Those that lie outside of what all
+// rooms of the job share are in the job's own room alone: there it runs.
+func (s *step) toolFor(ctx context.Context, paths []string, spec sallyport.ExecSpec) error {
+	for _, p := range paths {
+		if _, shared := s.job.layout.inWork(p); !shared {
+			spec.Stdout = s.out
+			return s.toolIn(ctx, s.job.room, spec)
+		}
+	}
+	return s.tool(ctx, spec)
+}
+
+// toolIn runs a program in a room of the job, with its standard output where spec says.
+func (s *step) toolIn(ctx context.Context, room sallyport.Room, spec sallyport.ExecSpec, env ...sallyport.EnvVar) error {
+	spec.Dir, spec.Stderr = s.job.layout.work, s.out
+	spec.Env = append([]sallyport.EnvVar{
+		{Name: "HOME", Value: s.job.toolHome()}, {Name: "PATH", Value: s.job.runner.cfg.Path}, {Name: "LANG", Value: "C.UTF-8"},
+	}, env...)
 	result, err := room.Exec(ctx, spec)
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 )
 
 // download unpacks artifacts of the run, or of another run of the project that run-id names and
-// the control plane allows, beneath the workspace: one by name
+// the control plane allows, in the room: one by name
 // into the directory itself, else all, or those that a pattern or ids select, each
 // into a directory of its name unless they are to be merged.
 func (s *step) download(ctx context.Context, in inputs) error {
@@ -33,12 +33,9 @@ func (s *step) download(ctx context.Context, in inputs) error {
 	if err != nil {
 		return err
 	}
-	dir := j.layout.inWorkspace(in.text("path", "."))
-	if rest, ok := strings.CutPrefix(in.text("path", "."), "~/"); ok {
-		dir = path.Join(j.layout.home, rest)
-	}
-	if _, ok := j.layout.inWork(dir); !ok {
-		return sallyport.Errorf(sallyport.CodeInvalid, "the path %.200q is not beneath the workspace", in.text("path", ""))
+	dir := j.layout.absolute(in.text("path", "."))
+	if hasNUL(dir) {
+		return sallyport.Errorf(sallyport.CodeInvalid, "the path %.200q has a zero byte", dir)
 	}
 	if name != "" {
 		err = s.unpackArtifact(ctx, run, name, dir)
@@ -181,11 +178,11 @@ func (s *step) unpackArtifact(ctx context.Context, run sallyport.RunID, name, di
 	}
 	filtered := make(chan outcome, 1)
 	go func() {
-		n, err := filter(w, content)
+		n, err := filter(w, content, sameName)
 		filtered <- outcome{n, err}
 		_ = w.CloseWithError(err)
 	}()
-	err = s.tool(ctx, sallyport.ExecSpec{
+	err = s.toolFor(ctx, []string{dir}, sallyport.ExecSpec{
 		Argv: []string{"sh", "-ec", `mkdir -p -- "$1" && exec tar -x -f - -C "$1" --no-same-owner`, "sh", dir}, Stdin: r,
 	})
 	_ = r.CloseWithError(io.ErrClosedPipe)

@@ -23,12 +23,14 @@ const (
 	maxNesting = 200
 	// maxPatterns bounds the lines of a path input.
 	maxPatterns = 1000
+	// maxLinksNamed is how many of the links that were left out are named.
+	maxLinksNamed = 5
 	// maxHashed bounds the bytes that hashFiles reads.
 	maxHashed = 2 << 30
 )
 
 // glob is one line of a path input: a path with *, ?, [ ] and ** in it,
-// relative to the work directory.
+// relative to the work directory or, where files are looked for in the room, to its root.
 type glob struct {
 	segments []string
 	negate   bool
@@ -37,6 +39,19 @@ type glob struct {
 
 // parseGlobs reads the lines of a path input; relative paths begin at the workspace.
 func (l *layout) parseGlobs(lines []string) ([]glob, error) {
+	return l.readGlobs(lines, func(line, full string) (string, error) {
+		rel, ok := l.inWork(full)
+		if !ok {
+			return "", sallyport.Errorf(sallyport.CodeInvalid, "%.200q is not beneath the workspace or $RUNNER_TEMP", line).
+				WithHint("copy what you need into the workspace first")
+		}
+		return rel, nil
+	})
+}
+
+// readGlobs reads the lines of a path input. place says what the glob of an absolute path is
+// relative to, or why the line is refused.
+func (l *layout) readGlobs(lines []string, place func(line, full string) (rel string, err error)) ([]glob, error) {
 	var out []glob
 	for _, line := range lines {
 		line = strings.TrimSpace(line)
@@ -47,14 +62,9 @@ func (l *layout) parseGlobs(lines []string) ([]glob, error) {
 			return nil, sallyport.Errorf(sallyport.CodeInvalid, "more than %d paths", maxPatterns)
 		}
 		text, negate := strings.CutPrefix(line, "!")
-		text = strings.TrimSpace(text)
-		if rest, ok := strings.CutPrefix(text, "~/"); ok {
-			text = path.Join(l.home, rest)
-		}
-		rel, ok := l.inWork(l.inWorkspace(text))
-		if !ok {
-			return nil, sallyport.Errorf(sallyport.CodeInvalid, "%.200q is not beneath the workspace or $RUNNER_TEMP", line).
-				WithHint("copy what you need into the workspace first")
+		rel, err := place(line, l.absolute(strings.TrimSpace(text)))
+		if err != nil {
+			return nil, err
 		}
 		g, err := newGlob(rel, negate)
 		if err != nil {
@@ -132,6 +142,7 @@ func skip(pattern []string, states []bool) {
 
 // found are the regular files that a search found.
 type found struct {
+	inRoom   bool     // it looked in the room, and paths are relative to its root
 	files    []string // relative to the work directory, sorted
 	searches []string // where the search began
 	links    []string // symbolic links that were passed over, at most a few
@@ -197,7 +208,7 @@ func (w *walker) visit(name string, kind fs.FileMode, depth int) error {
 		return w.dir(name, depth)
 	case kind&fs.ModeSymlink != 0:
 		if w.selected(name) {
-			if w.out.nlinks++; len(w.out.links) < 5 {
+			if w.out.nlinks++; len(w.out.links) < maxLinksNamed {
 				w.out.links = append(w.out.links, name)
 			}
 		}

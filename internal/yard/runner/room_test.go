@@ -51,6 +51,10 @@ func TestInRealRoom(t *testing.T) {
 - run: echo "$A ${{ steps.one.outputs.x }}"; tool; echo "${{ secrets.S }}"; (setsid sleep 1000 &) ; touch /sallyport/x 2>/dev/null || echo read-only; ls $RUNNER_TEMP/_runner_file_commands | head -1
 - { uses: actions/upload-artifact@v4, with: { path: dist } }
 - { uses: actions/download-artifact@v4, with: { name: artifact, path: in } }
+- run: mkdir -p /tmp/o ~/o; echo far > /tmp/o/a; echo home > ~/o/b
+- { uses: actions/upload-artifact@v4, with: { name: far, path: "/tmp/o/*\n~/o" } }
+- { uses: actions/download-artifact@v4, with: { name: far, path: ~/from } }
+- run: (cd ~/from; grep -r . | sort)
 - run: cat in/a; rm -rf in; stat -c %u file; (cat < /dev/tcp/127.0.0.1/1) 2>/dev/null || echo no network; echo $0; nosuchcommand || true
 `)}
 	tr.box = nil
@@ -64,7 +68,7 @@ func TestInRealRoom(t *testing.T) {
 		t.Errorf("%s: %s", e.Conclusion, e.Cause)
 	}
 	for _, want := range []string{"0\n/home/runner/work/hello/hello\n/home/runner /home/runner/work/_temp /opt/hostedtoolcache\ntwo\ntwo\n",
-		"b y\ntool\n***\nread-only\n", "made\n0\nno network\n/sallyport/scripts/3.sh\n/sallyport/scripts/3.sh: line 1: nosuchcommand: command not found\n"} {
+		"b y\ntool\n***\nread-only\n", "home/runner/o/b:home\ntmp/o/a:far\n", "made\n0\nno network\n/sallyport/scripts/5.sh\n/sallyport/scripts/5.sh: line 1: nosuchcommand: command not found\n"} {
 		if !strings.Contains(e.text(), want) {
 			t.Errorf("the output lacks %q", want)
 		}

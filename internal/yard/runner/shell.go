@@ -205,6 +205,17 @@ func (l *layout) inWorkspace(p string) string {
 	return path.Join(l.workspace(), p)
 }
 
+// absolute is inWorkspace for the path inputs of actions, in which ~ is the home directory.
+func (l *layout) absolute(p string) string {
+	if p == "~" {
+		return l.home
+	}
+	if rest, ok := strings.CutPrefix(p, "~/"); ok {
+		return path.Join(l.home, rest)
+	}
+	return l.inWorkspace(p)
+}
+
 // maxShown bounds the lines of a script that the log repeats, maxShownValue the
 // bytes of a variable.
 const (

@@ -119,8 +119,9 @@ func makeDirs(root *os.Root, dir string) error {
 }
 
 // filter copies a foreign tar of files to w as one that holds nothing but
-// regular files with clean names and permission bits, and returns how many.
-func filter(w io.Writer, r io.Reader) (files int, err error) {
+// regular files with clean names and permission bits, and returns how many. rename says what
+// an entry is called there, or that it has no place in it.
+func filter(w io.Writer, r io.Reader, rename func(name string) (string, error)) (files int, err error) {
 	a, out := archive{r: tar.NewReader(r)}, tar.NewWriter(w)
 	for {
 		h, err := a.next()
@@ -133,7 +134,11 @@ func filter(w io.Writer, r io.Reader) (files int, err error) {
 		if h.Typeflag == tar.TypeDir {
 			continue
 		}
-		if err := out.WriteHeader(plainHeader(h.Name, fs.FileMode(h.Mode), h.Size)); err != nil {
+		name, err := rename(h.Name)
+		if err != nil {
+			return files, err
+		}
+		if err := out.WriteHeader(plainHeader(name, fs.FileMode(h.Mode), h.Size)); err != nil {
 			return files, err
 		}
 		if _, err := io.Copy(out, a.r); err != nil {
@@ -142,6 +147,9 @@ func filter(w io.Writer, r io.Reader) (files int, err error) {
 		files++
 	}
 }
+
+// sameName is the rename of a filter that keeps all names.
+func sameName(name string) (string, error) { return name, nil }
 
 // plainHeader is that of a regular file with no owner and no time.
 func plainHeader(name string, mode fs.FileMode, size int64) *tar.Header {
