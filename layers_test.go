@@ -12,7 +12,7 @@ const module = "github.com/sallyport-ci/sallyport"
 // floors is the import lattice: a package may import only packages of lower
 // floors (docs/ARCHITECTURE.md). The order inside a floor says nothing.
 var floors = map[int][]string{
-	1: {".", "internal/redact", "internal/advisory", "examples", "examples/hello"},
+	1: {".", "internal/redact", "internal/advisory", "internal/plainyaml", "examples", "examples/hello"},
 	2: {
 		"internal/workflow",
 		"internal/environment",
@@ -72,6 +72,7 @@ var direct = []struct {
 	{"internal/policy/rights", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/attest", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/lockfile", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
+	{"internal/plainyaml", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/environment", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/egress", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/api", []string{module + "/internal/engine", module + "/internal/sqlstore"}, "faces know the services alone"},

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sallyport-ci/sallyport/internal/plainyaml"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -94,7 +95,18 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// BenchmarkYAML is the floor below BenchmarkParse: reading the YAML alone.
+// BenchmarkPlainYAML is the floor below BenchmarkParse: reading the YAML alone.
+func BenchmarkPlainYAML(b *testing.B) {
+	src := []byte(largeWorkflow())
+	b.ReportAllocs()
+	for b.Loop() {
+		if plainyaml.Parse(src) == nil {
+			b.Fatal("refused")
+		}
+	}
+}
+
+// BenchmarkYAML is what the library takes for it.
 func BenchmarkYAML(b *testing.B) {
 	src := []byte(largeWorkflow())
 	b.ReportAllocs()

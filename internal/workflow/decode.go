@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/plainyaml"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -46,6 +47,24 @@ func (d *decoder) document() *yaml.Node {
 		d.report(start, "the file is not valid UTF-8: save it as UTF-8")
 		return nil
 	}
+	root := plainyaml.Parse(d.src)
+	if root == nil {
+		root = d.anyYAML()
+	}
+	if root == nil {
+		return nil
+	}
+	x := expander{d: d, done: map[*yaml.Node]extent{}, open: map[*yaml.Node]bool{}}
+	if _, ok := x.expand(root, 1); !ok {
+		return nil
+	}
+	return root
+}
+
+// anyYAML parses the source by the whole of YAML's rules, and reports what is
+// against them; nil after an error.
+func (d *decoder) anyYAML() *yaml.Node {
+	start := sallyport.Pos{Line: 1, Col: 1}
 	var doc yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(d.src))
 	if err := dec.Decode(&doc); err != nil {
@@ -67,10 +86,6 @@ func (d *decoder) document() *yaml.Node {
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
 		d.report(start, "the file is empty")
-		return nil
-	}
-	x := expander{d: d, done: map[*yaml.Node]extent{}, open: map[*yaml.Node]bool{}}
-	if _, ok := x.expand(doc.Content[0], 1); !ok {
 		return nil
 	}
 	return doc.Content[0]
