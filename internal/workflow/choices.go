@@ -27,9 +27,7 @@ func (c *compiler) choices(u *unit) {
 	s := &subject{file: u.file, work: maxLintWork, origins: map[originKey]origin{}, actions: map[string]*Action{}, calls: map[string]*Trigger{}}
 	for i := range u.file.Jobs { // without what rules ask besides: this is done for every plan
 		j := &jobView{Job: &u.file.Jobs[i], events: s.eventNames()}
-		for _, st := range j.StepsAt {
-			s.addStep(j, st.PlanStep, nil)
-		}
+		s.addSteps(j)
 		s.jobs = append(s.jobs, j)
 	}
 	for _, j := range s.jobs {

@@ -24,6 +24,20 @@ type decoder struct {
 	lines []string // of src, split when first needed
 	diags diagnostics
 	steps int // seen so far
+
+	parser exprParser // for one text after the other
+	segs   []segment  // room for those of one
+}
+
+// begin makes the parser ready for a text. What it made of the text before is
+// not valid any more.
+func (d *decoder) begin() *exprParser {
+	if d.parser.known == nil {
+		d.parser.known = isContext
+		d.parser.reserve(48)
+	}
+	d.parser.reset()
+	return &d.parser
 }
 
 // report records an error at a place.
@@ -305,7 +319,7 @@ func (d *decoder) checkTemplate(n *yaml.Node, text string, at *place) {
 	if !isExpr(text) {
 		return
 	}
-	segs, err := parseTemplate(text, isContext)
+	segs, err := d.begin().template(text, d.segs[:0])
 	if size := formatLength(segs); err == nil && size > maxExprLength {
 		err = exprErrorf(0, "the text and its expressions are one expression for GitHub, which has %d characters; at most %d are allowed: move the text into a file, or the values into env", size, maxExprLength)
 	}
@@ -313,6 +327,9 @@ func (d *decoder) checkTemplate(n *yaml.Node, text string, at *place) {
 }
 
 func (d *decoder) checkSegments(n *yaml.Node, text string, segs []segment, err *exprError, at *place) {
+	if cap(segs) > cap(d.segs) {
+		d.segs = segs
+	}
 	for _, s := range segs {
 		if err == nil && s.expr != nil {
 			err = at.check(s.expr)
@@ -326,7 +343,7 @@ func (d *decoder) checkSegments(n *yaml.Node, text string, segs []segment, err *
 // condition reads an if.
 func (d *decoder) condition(n *yaml.Node, at *place) sallyport.Template {
 	t := d.rawText(n, "if")
-	segs, err := parseCondition(t.Text, isContext)
+	segs, err := d.begin().condition(t.Text, d.segs[:0])
 	d.checkSegments(n, t.Text, segs, err, at)
 	if err == nil && len(segs) > 1 {
 		d.warn(t.Pos, "this condition is always true: text around ${{ }}, or a line end after it, makes it a text; leave ${{ }} away, or put all of it inside")
@@ -346,12 +363,19 @@ func (d *decoder) tree(n *yaml.Node, at *place) sallyport.Tree {
 		}
 	case yaml.SequenceNode:
 		t.Kind = sallyport.TreeSeq
+		if len(n.Content) > 0 {
+			t.Items = make([]sallyport.Tree, 0, len(n.Content))
+		}
 		for _, c := range n.Content {
 			t.Items = append(t.Items, d.tree(c, at))
 		}
 	case yaml.MappingNode:
 		t.Kind = sallyport.TreeMap
-		for _, e := range d.entries(n) {
+		entries := d.entries(n)
+		if len(entries) > 0 {
+			t.Pairs = make([]sallyport.TreePair, 0, len(entries))
+		}
+		for _, e := range entries {
 			if at != nil && !isInsert(e.key.Text) {
 				d.checkTemplate(e.keyNode, e.key.Text, at)
 			}

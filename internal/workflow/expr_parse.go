@@ -99,7 +99,7 @@ func (p *exprParser) reset() {
 func (p *exprParser) leaf(o op, pos int) *node {
 	i := len(p.nodes)
 	if i == cap(p.nodes) {
-		p.nodes, i = make([]node, 0, 16), 0
+		p.nodes, i = make([]node, 0, max(16, cap(p.nodes))), 0
 	}
 	p.nodes = p.nodes[:i+1]
 	n := &p.nodes[i]
@@ -112,7 +112,7 @@ func (p *exprParser) leaf(o op, pos int) *node {
 func (p *exprParser) node(o op, pos int, args ...*node) (*node, *exprError) {
 	n, k := p.leaf(o, pos), len(p.kids)
 	if k+len(args) > cap(p.kids) {
-		p.kids, k = make([]*node, 0, 16+len(args)), 0
+		p.kids, k = make([]*node, 0, max(16, cap(p.kids), len(args))), 0
 	}
 	p.kids = p.kids[:k+len(args)]
 	n.args = p.kids[k:len(p.kids):len(p.kids)]

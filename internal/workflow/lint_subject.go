@@ -41,7 +41,7 @@ type jobView struct {
 
 // stepView is a step with what rules ask for.
 type stepView struct {
-	sallyport.PlanStep
+	*sallyport.PlanStep
 	node   *yaml.Node
 	job    *jobView
 	index  int           // in job.steps, those of a parallel group after the group
@@ -140,14 +140,19 @@ func (s *subject) addJob(job *Job) {
 	if _, jobs := lookup(s.root, "jobs"); jobs != nil {
 		_, j.node = lookup(jobs, job.Key)
 	}
-	for _, st := range job.StepsAt {
-		s.addStep(j, st.PlanStep, nil)
-	}
+	s.addSteps(j)
 	j.events = s.narrowed(job.If, s.eventNames())
 	s.jobs = append(s.jobs, j)
 }
 
-func (s *subject) addStep(j *jobView, step sallyport.PlanStep, group *stepView) {
+func (s *subject) addSteps(j *jobView) {
+	j.steps = make([]*stepView, 0, len(j.StepsAt))
+	for i := range j.StepsAt {
+		s.addStep(j, &j.StepsAt[i].PlanStep, nil)
+	}
+}
+
+func (s *subject) addStep(j *jobView, step *sallyport.PlanStep, group *stepView) {
 	v := &stepView{PlanStep: step, node: s.mappings[step.Pos], job: j, index: len(j.steps), group: group, usesAt: step.Pos}
 	if _, n := lookup(v.node, "uses"); n != nil {
 		v.usesAt = posOf(n)
@@ -157,8 +162,8 @@ func (s *subject) addStep(j *jobView, step sallyport.PlanStep, group *stepView) 
 		v.name, v.ref = strings.ToLower(name), ref
 	}
 	j.steps = append(j.steps, v)
-	for _, below := range step.Parallel {
-		s.addStep(j, below, v)
+	for i := range step.Parallel {
+		s.addStep(j, &step.Parallel[i], v)
 	}
 }
 

@@ -150,23 +150,20 @@ func (m *matrix) combination(i, product int) cell {
 // matches when all its entries for vectors are equal. Of two additions of one
 // name the later wins; the vectors' own values are never replaced.
 func (m *matrix) complete(c cell, matched []bool) {
-	combination := c.value()
 	extra := newObject(0, false)
 	for i, item := range m.include {
-		keys := newObject(item.Len(), false)
-		rest := item.Entries()
-		for _, e := range item.Entries() {
-			if _, ok := c.values.get(e.Key); ok {
-				keys.set(e.Key, e.Value)
-				rest = slices.DeleteFunc(rest, func(r Entry) bool { return equalFold(r.Key, e.Key) })
-			}
-		}
-		if !matchesAll(combination, Value{kind: KindObject, obj: keys}) {
+		entries := item.Entries()
+		if slices.ContainsFunc(entries, func(e Entry) bool {
+			v, ok := c.values.get(e.Key)
+			return ok && !matchesAll(v, e.Value)
+		}) {
 			continue
 		}
 		matched[i] = true
-		for _, e := range rest {
-			extra.set(e.Key, e.Value)
+		for _, e := range entries {
+			if c.values.find(e.Key) < 0 {
+				extra.set(e.Key, e.Value)
+			}
 		}
 	}
 	for i, k := range extra.keys {

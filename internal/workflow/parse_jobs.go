@@ -114,9 +114,6 @@ func (d *decoder) job(at entry) Job {
 			d.snapshot(e)
 		}
 	}
-	for i := range j.StepsAt {
-		j.Steps = append(j.Steps, j.StepsAt[i].PlanStep)
-	}
 	if at.val.Kind == yaml.MappingNode {
 		d.jobShape(&j, what, has)
 	}

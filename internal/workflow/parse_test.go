@@ -83,7 +83,7 @@ func TestParseTree(t *testing.T) {
 	if p := f.Jobs[0].Permissions; p == nil || p["contents"] != "none" {
 		t.Errorf("permissions: {} = %v, want every scope none", p)
 	}
-	s := f.Jobs[0].Steps[1]
+	s := f.Jobs[0].StepsAt[1]
 	if s.ID != "version" || s.Run.Pos != (sallyport.Pos{Line: 85, Col: 14}) || !strings.HasPrefix(s.Run.Text, "echo \"v=") {
 		t.Errorf("step %+v", s)
 	}
@@ -209,7 +209,7 @@ func TestParseConcurrentSteps(t *testing.T) {
 		t.Errorf("cancel-timeout-minutes %+v", job.CancelTimeoutMinutes)
 	}
 	var got []string
-	for _, s := range job.Steps {
+	for _, s := range job.StepsAt {
 		got = append(got, fmt.Sprintf("%v %v %v %q %d", s.Background, s.Wait, s.WaitAll, s.Cancel, len(s.Parallel)))
 	}
 	want := []string{
@@ -220,7 +220,7 @@ func TestParseConcurrentSteps(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if s := job.Steps[7].Parallel; s[0].ID != "group" || s[1].Uses != "actions/checkout@v4" || job.StepsAt[7].ParallelAt[1].UsesAt.Line != 19 {
+	if s := job.StepsAt[7].Parallel; s[0].ID != "group" || s[1].Uses != "actions/checkout@v4" || job.StepsAt[7].ParallelAt[1].UsesAt.Line != 19 {
 		t.Errorf("group %+v", s)
 	}
 }
