@@ -33,7 +33,7 @@ func (c *compiler) choices(u *unit) {
 	for _, j := range s.jobs {
 		look := func(x choice, st *stepView) {
 			o := &origins{s: s}
-			if !isExpr(x.text.Text) || o.text(x.text, j, st) != outsider {
+			if o.text(x.text, j, st) != outsider {
 				return
 			}
 			as := severity
@@ -46,45 +46,56 @@ func (c *compiler) choices(u *unit) {
 			look(x, nil)
 		}
 		for _, st := range j.steps {
-			look(choice{text: st.Shell, what: "the shell", mend: "write it out, or " + chooseAmong}, st)
-			look(choice{text: st.WorkingDirectory, what: "the working directory", mend: "pass it by env and check it in the script", soft: true}, st)
+			for _, x := range runChoices(st.Shell, st.WorkingDirectory) {
+				look(x, st)
+			}
 		}
 	}
 }
 
-// jobChoices are the choices of a job besides those of its steps.
-func jobChoices(j *jobView) (out []choice) {
-	add := func(t sallyport.Tree, x choice) {
-		out = append(out, spread(t, x)...)
+// runChoices are the choices of what runs scripts.
+func runChoices(shell, dir sallyport.Template) (out []choice) {
+	if isExpr(shell.Text) {
+		out = append(out, choice{text: shell, what: "the shell", mend: "write it out, or " + chooseAmong})
 	}
-	add(j.RunsOn, choice{what: "the runner of job " + quote(j.Key), mend: chooseAmong})
-	image := choice{what: "the image of job " + quote(j.Key), mend: chooseAmong}
-	image.text = imageOf(j.Container)
-	out = append(out, image)
-	for _, p := range j.Services.Pairs {
-		image.what, image.text = "the image of service "+quote(p.Key.Text), imageOf(p.Value)
-		out = append(out, image)
+	if isExpr(dir.Text) {
+		out = append(out, choice{text: dir, what: "the working directory", mend: "pass it by env and check it in the script", soft: true})
 	}
-	name := j.Environment
-	if name.Kind == sallyport.TreeMap {
-		name = entryOf(name, "name")
-	}
-	add(name, choice{what: "the environment of job " + quote(j.Key), mend: chooseAmong})
-	return append(out, choice{text: j.Defaults.Shell, what: "the shell", mend: "write it out, or " + chooseAmong},
-		choice{text: j.Defaults.WorkingDirectory, what: "the working directory", mend: "pass it by env and check it in the scripts", soft: true})
+	return out
 }
 
-// spread is the choice for each text of a tree.
-func spread(t sallyport.Tree, x choice) (out []choice) {
-	if t.Text != "" {
-		x.text = sallyport.Template{Text: t.Text, Pos: t.Pos}
-		out = append(out, x)
+// jobChoices are the choices of a job besides those of its steps.
+func jobChoices(j *jobView) (out []choice) {
+	add := func(t sallyport.Tree, what, name string) {
+		out = spread(out, t, what, name)
+	}
+	add(j.RunsOn, "the runner of job", j.Key)
+	image := func(t sallyport.Tree, what, name string) {
+		of := imageOf(t)
+		add(sallyport.Tree{Text: of.Text, Pos: of.Pos}, what, name)
+	}
+	image(j.Container, "the image of job", j.Key)
+	for _, p := range j.Services.Pairs {
+		image(p.Value, "the image of service", p.Key.Text)
+	}
+	environment := j.Environment
+	if environment.Kind == sallyport.TreeMap {
+		environment = entryOf(environment, "name")
+	}
+	add(environment, "the environment of job", j.Key)
+	return append(out, runChoices(j.Defaults.Shell, j.Defaults.WorkingDirectory)...)
+}
+
+// spread appends the choice of each text of a tree that has expressions.
+func spread(out []choice, t sallyport.Tree, what, name string) []choice {
+	if isExpr(t.Text) {
+		out = append(out, choice{text: sallyport.Template{Text: t.Text, Pos: t.Pos}, what: what + " " + quote(name), mend: chooseAmong})
 	}
 	for _, i := range t.Items {
-		out = append(out, spread(i, x)...)
+		out = spread(out, i, what, name)
 	}
 	for _, p := range t.Pairs {
-		out = append(out, spread(p.Value, x)...)
+		out = spread(out, p.Value, what, name)
 	}
 	return out
 }

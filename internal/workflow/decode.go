@@ -396,7 +396,7 @@ type entry struct {
 // unusable or repeated.
 func (d *decoder) entries(n *yaml.Node) []entry {
 	out := make([]entry, 0, len(n.Content)/2)
-	seen := newNames(len(n.Content) / 2)
+	var seen names
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
 		e := entry{key: sallyport.Template{Pos: posOf(k)}, keyNode: k, val: n.Content[i+1]}
@@ -422,32 +422,26 @@ func (d *decoder) entries(n *yaml.Node) []entry {
 // names is a set of names without regard to case. Most mappings have few keys,
 // for which a list is faster than a map.
 type names struct {
-	list []string
-	set  map[string]bool
-}
-
-func newNames(n int) names {
-	const few = 16
-	if n > few {
-		return names{set: make(map[string]bool, n)}
-	}
-	return names{list: make([]string, 0, n)}
+	few  [16]string
+	n    int             // of few
+	many map[string]bool // nil while there are few
 }
 
 // add reports false if the name is there already.
 func (s *names) add(name string) bool {
 	name = foldCase(name)
-	if s.set != nil {
-		if s.set[name] {
-			return false
-		}
-		s.set[name] = true
-		return true
-	}
-	if slices.Contains(s.list, name) {
+	if slices.Contains(s.few[:s.n], name) || s.many[name] {
 		return false
 	}
-	s.list = append(s.list, name)
+	if s.n < len(s.few) {
+		s.few[s.n] = name
+		s.n++
+		return true
+	}
+	if s.many == nil {
+		s.many = map[string]bool{}
+	}
+	s.many[name] = true
 	return true
 }
 
