@@ -1,6 +1,6 @@
 module github.com/sallyport-ci/sallyport/bench/act
 
-go 1.26.0
+go 1.26.3
 
 require (
 	github.com/nektos/act v0.2.87

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/tools/txtar"
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/tools/txtar"
 )
 
 // library returns what the library makes of a source: its root node, nil if that
