@@ -83,7 +83,7 @@ func (c runCmd) once(ctx context.Context, e *env, config daemon.LocalConfig) err
 func (c runCmd) invalid(e *env, all []sallyport.Diagnostic) error {
 	for _, d := range all {
 		if d.Severity == "error" {
-			fmt.Fprintln(e.stderr, d)
+			fmt.Fprintln(e.stderr, diagnosticLine(d))
 		}
 	}
 	return exitError(exitUsage)
@@ -206,11 +206,7 @@ func (v *runView) watch(ctx context.Context, s sallyport.Services, runs []sallyp
 			fmt.Fprintf(v.e.stderr, "%s: %s at %s\n", r.Workflow, r.Event, commit(r.Commit))
 		}
 		p.workflow = r.Workflow
-		see := v.see
-		if r.Status == sallyport.StatusCompleted { // before a job was made: it did not compile
-			see = v.seeInvalid
-		}
-		done, err := see(ctx, s, r, p)
+		done, err := v.see(ctx, s, r, p)
 		if err != nil {
 			return err
 		}
@@ -219,8 +215,13 @@ func (v *runView) watch(ctx context.Context, s sallyport.Services, runs []sallyp
 	return nil
 }
 
-// see shows a run to its end.
+// see shows a run to its end, or what is wrong with a workflow that did not compile.
 func (v *runView) see(ctx context.Context, s sallyport.Services, r sallyport.Run, p *logPrinter) (localRun, error) {
+	if r.Status == sallyport.StatusCompleted { // it was never started: it is invalid, or all of it is skipped
+		if done, err := v.seeInvalid(ctx, s, r); err != nil || len(done.wrong) > 0 {
+			return done, err
+		}
+	}
 	stop, cancel := context.WithCancel(ctx)
 	refused := make(chan map[sallyport.JobID]string, 1)
 	go func() { refused <- refuseUnservable(stop, s, r.ID) }()
@@ -240,7 +241,7 @@ func (v *runView) see(ctx context.Context, s sallyport.Services, r sallyport.Run
 }
 
 // seeInvalid shows what is wrong with a workflow, with every place.
-func (v *runView) seeInvalid(ctx context.Context, s sallyport.Services, r sallyport.Run, _ *logPrinter) (localRun, error) {
+func (v *runView) seeInvalid(ctx context.Context, s sallyport.Services, r sallyport.Run) (localRun, error) {
 	plan, err := s.Runs.Plan(context.WithoutCancel(ctx), r.ID)
 	if err != nil {
 		return localRun{}, err
@@ -316,7 +317,7 @@ func (v *runView) finish() error {
 	} else {
 		v.report(result)
 	}
-	if result.Conclusion != sallyport.Success {
+	if result.Conclusion != sallyport.Success && result.Conclusion != sallyport.Skipped {
 		return exitError(exitFailed)
 	}
 	return nil

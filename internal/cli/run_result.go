@@ -37,8 +37,11 @@ type stepResult struct {
 }
 
 func (v *runView) result() runResult {
-	out := runResult{Type: "run", Conclusion: sallyport.Success, Jobs: []jobResult{}}
+	out := runResult{Type: "run", Conclusion: sallyport.Skipped, Jobs: []jobResult{}}
 	for _, r := range v.runs {
+		if r.Conclusion == sallyport.Success && out.Conclusion == sallyport.Skipped {
+			out.Conclusion = sallyport.Success
+		}
 		if r.Conclusion != sallyport.Success && r.Conclusion != sallyport.Skipped && out.Conclusion != sallyport.Failure {
 			out.Conclusion, out.Cause = r.Conclusion, r.Cause
 		}

@@ -29,13 +29,8 @@ func (c workflowCheckCmd) Run(e *env) error {
 	enc := json.NewEncoder(e.stdout)
 	for _, file := range c.Files {
 		for _, d := range checkWorkflow(file) {
-			line := fmt.Sprintf("%s:%d:%d: ", plain(d.File), d.Pos.Line, d.Pos.Col)
-			if d.Severity == "error" {
-				valid = false
-			} else {
-				line += d.Severity + ": "
-			}
-			line += plain(d.Message)
+			valid = valid && d.Severity != "error"
+			line := diagnosticLine(d)
 			if said[line] {
 				continue
 			}
@@ -52,6 +47,15 @@ func (c workflowCheckCmd) Run(e *env) error {
 		return exitError(exitUsage)
 	}
 	return nil
+}
+
+// diagnosticLine is a diagnostic as people read it; only what is no error says how bad it is.
+func diagnosticLine(d sallyport.Diagnostic) string {
+	line := fmt.Sprintf("%s:%d:%d: ", plain(d.File), d.Pos.Line, d.Pos.Col)
+	if d.Severity != "error" {
+		line += d.Severity + ": "
+	}
+	return line + plain(d.Message)
 }
 
 // checkWorkflow checks one file. Its repository is the nearest directory above

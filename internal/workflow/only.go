@@ -1,8 +1,8 @@
 package workflow
 
 import (
-	"encoding/json"
 	"slices"
+	"strings"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 )
@@ -37,23 +37,36 @@ func (c Cell) value(key string) (string, bool) {
 }
 
 // Narrow sets Plan.Only; it is an error to name a key that no matrix of the
-// plan can have.
+// plan can have, or a value of it that is in no cell.
 func Narrow(p *sallyport.Plan, only map[string]string) error {
-	for key := range only {
-		if !slices.ContainsFunc(p.Jobs, func(j sallyport.PlanJob) bool { return mayHave(j, key) }) {
-			return sallyport.Errorf(sallyport.CodeInvalid, "no matrix of %s has the key %.60q", p.Workflow.Path, key).WithHint("see what there is with: sallyport run --list")
+	for key, value := range only {
+		if err := canHave(p, key, value); err != nil {
+			return err
 		}
 	}
 	p.Only = only
 	return nil
 }
 
-func mayHave(j sallyport.PlanJob, key string) bool {
-	if j.Strategy.Dynamic {
-		return true
+// canHave looks through the cells that are known by now.
+func canHave(p *sallyport.Plan, key, value string) error {
+	var there []string // values of the key
+	for _, j := range p.Jobs {
+		if j.Strategy.Dynamic {
+			return nil
+		}
+		for _, raw := range j.Strategy.Cells {
+			got, ok := Cell{Matrix: raw}.value(key)
+			if ok && got == value {
+				return nil
+			}
+			if ok && !slices.Contains(there, got) {
+				there = append(there, got)
+			}
+		}
 	}
-	return slices.ContainsFunc(j.Strategy.Cells, func(raw json.RawMessage) bool {
-		_, ok := Cell{Matrix: raw}.value(key)
-		return ok
-	})
+	if len(there) == 0 {
+		return sallyport.Errorf(sallyport.CodeInvalid, "no matrix of %s has the key %.60q", p.Workflow.Path, key).WithHint("see what there is with: sallyport run --list --json")
+	}
+	return sallyport.Errorf(sallyport.CodeInvalid, "no cell of a matrix of %s has the value %.60q for %.60q; there are %.300s", p.Workflow.Path, value, key, strings.Join(there, ", "))
 }
