@@ -46,8 +46,11 @@ func (c runCmd) show(e *env, config daemon.LocalConfig) error {
 			return err
 		}
 	}
+	for _, d := range wrong {
+		fmt.Fprintln(e.stderr, diagnosticLine(d))
+	}
 	if bad {
-		return c.invalid(e, wrong)
+		return exitError(exitUsage)
 	}
 	return nil
 }

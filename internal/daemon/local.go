@@ -219,7 +219,8 @@ func localRunner() sallyport.Principal {
 	return sallyport.Principal{Kind: sallyport.Runner, ID: "local", Name: "local"}
 }
 
-// LocalPlan compiles the workflows that Local would start, and runs nothing.
+// LocalPlan compiles the workflows that Local would start, and runs nothing. What they use of
+// others may be missing from the plans, with a warning.
 func LocalPlan(ctx context.Context, c LocalConfig) ([]engine.Planned, error) {
 	tmp, err := os.MkdirTemp("", "sallyport-plan-")
 	if err != nil {
@@ -241,6 +242,7 @@ func LocalPlan(ctx context.Context, c LocalConfig) ([]engine.Planned, error) {
 			return nil, err
 		}
 	}
+	sel.Outline = true
 	return l.engine.Plan(ctx, push, sel)
 }
 

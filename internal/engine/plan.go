@@ -46,6 +46,8 @@ type Selection struct {
 	// Lenient starts what names the event at all, without regard to its filters
 	// on branches, paths and types: somebody asked for it by hand.
 	Lenient bool
+	// Outline makes plans to look at that are not to be run: see workflow.CompileInput.
+	Outline bool
 	Matrix  map[string]string  // only the cells with these values
 	Env     []sallyport.EnvVar // put before the workflow's own env
 }
@@ -109,7 +111,7 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 		return nil, err
 	}
 	remote := &remoteActions{e: e, p: p, push: push, trees: map[sallyport.Digest]actions.Metadata{}}
-	in.Remote = remote.remote(ctx)
+	in.Remote, in.Outline = remote.remote(ctx), sel.Outline
 	paths := sel.Workflows
 	if len(paths) == 0 {
 		if paths, err = e.workflowFiles(ctx, push); err != nil {
@@ -148,6 +150,9 @@ func (e *Engine) Plan(ctx context.Context, push sallyport.Push, sel Selection) (
 			lint.add(made.Plan, src)
 		}
 		out = append(out, made)
+	}
+	if sel.Outline {
+		return out, nil // what cannot be had is missing
 	}
 	return out, remote.trouble
 }

@@ -72,7 +72,8 @@ func (c *compiler) call(u *unit, j *Job) *sallyport.PlanCall {
 	in := metafile{remote: u.at.remote} // ./ and $/ mean the repository of the file that they are in
 	if ref.repository != "" {
 		if in.remote, err = c.locked(Reference{Repository: ref.repository, Path: ref.path, Ref: ref.ref}); err != nil {
-			return fail("%s", withHint(err))
+			c.reporter(u, c.missing())(j.Uses.Pos, "%s", withHint(err))
+			return &sallyport.PlanCall{Uses: j.Uses.Text, With: j.With, Secrets: j.Secrets}
 		}
 	}
 	at, id := in.beside(ref.path), ref.path

@@ -20,6 +20,9 @@ type CompileInput struct {
 	// Remote returns what the action lock names for a repository (owner/name) at a
 	// ref. Its error is shown where the reference stands, with its hint. Nil: nothing is locked.
 	Remote func(repository, ref string) (*Remote, error)
+	// Outline makes a plan for people to look at, never one to run: an action or a workflow
+	// that cannot be had is missing from it with a warning.
+	Outline bool
 }
 
 // compiler turns one file, and the workflows that it calls, into one plan.
@@ -77,6 +80,14 @@ func Compile(in CompileInput) (*sallyport.Plan, []sallyport.Diagnostic) {
 		return nil, c.diags.list
 	}
 	return c.plan, c.diags.list
+}
+
+// missing is the severity of an action or a workflow that cannot be had.
+func (c *compiler) missing() string {
+	if c.in.Outline {
+		return severityWarning
+	}
+	return severityError
 }
 
 func (c *compiler) report(pos sallyport.Pos, format string, args ...any) {

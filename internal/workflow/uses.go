@@ -133,12 +133,13 @@ func (c *compiler) remote(o metafile, s Step, depth int) (sallyport.PlanAction, 
 		name, _, _ := strings.Cut(s.Uses, "@")
 		return sallyport.PlanAction{Kind: sallyport.ActionIntrinsic, Name: strings.ToLower(name)}, true
 	}
-	var r *Remote
-	if err == nil {
-		r, err = c.locked(ref)
-	}
 	if err != nil {
 		c.fail(o, s, "%s", withHint(err))
+		return sallyport.PlanAction{}, false
+	}
+	r, err := c.locked(ref)
+	if err != nil {
+		c.diags.add(o.file, c.missing(), s.UsesAt, "%s", withHint(err))
 		return sallyport.PlanAction{}, false
 	}
 	return c.action(o, metafile{remote: r}, s, ref.Path, ref.String(), depth)
@@ -218,7 +219,8 @@ func (c *compiler) action(from, in metafile, s Step, dir, key string, depth int)
 	case sallyport.ErrorCode(err) == sallyport.CodeNotFound && in.remote != nil:
 		return fail("there is no %s in %s", strings.Join(actionFiles, " or "), quote(key))
 	case sallyport.ErrorCode(err) == sallyport.CodeNotFound:
-		return fail("there is no %s in %s at this commit", strings.Join(actionFiles, " or "), quote(dir))
+		c.diags.add(from.file, c.missing(), s.UsesAt, "there is no %s in %s at this commit", strings.Join(actionFiles, " or "), quote(dir))
+		return sallyport.PlanAction{}, false
 	case err != nil:
 		return fail("read %s: %s", name, withHint(err))
 	}
