@@ -92,7 +92,7 @@ func (c *command) objection() string {
 		return "it stands in a redirection before the command"
 	case !c.named && isAssignment(c.plain):
 		name, _, _ := strings.Cut(strings.TrimSuffix(c.plain, "+"), "=")
-		if refusedEnv(strings.TrimSuffix(name, "+")) != "" {
+		if steersEnv(strings.TrimSuffix(name, "+")) {
 			return "it is assigned to a variable that changes how commands run"
 		}
 		return ""
@@ -191,7 +191,7 @@ func (c *command) declarationObjection() string {
 	if !found || !isAssignment(c.plain) {
 		return "it may be the name of a variable"
 	}
-	if refusedEnv(strings.TrimSuffix(name, "+")) != "" {
+	if steersEnv(strings.TrimSuffix(name, "+")) {
 		return "it is assigned to a variable that changes how commands run"
 	}
 	return ""

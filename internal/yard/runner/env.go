@@ -179,15 +179,13 @@ var forbiddenEnv = []string{
 }
 
 // forbiddenPrefixes are those of whole families of such variables.
-var forbiddenPrefixes = []string{"BASH_FUNC_", "GIT_CONFIG", "GIT_SSH", "GITHUB_", "LD_", "RUNNER_", "DYLD_"}
+var forbiddenPrefixes = []string{"BASH_FUNC_", "GIT_CONFIG", "GIT_SSH", "LD_", "DYLD_"}
 
 // refusedEnv says why a name must not be set through GITHUB_ENV; "" if it may.
 func refusedEnv(name string) string {
 	switch {
 	case name == "PATH":
 		return "add directories through $GITHUB_PATH"
-	case strings.HasPrefix(name, "GITHUB_") || strings.HasPrefix(name, "RUNNER_"):
-		return "names that begin with GITHUB_ and RUNNER_ are set by the runner"
 	case slices.Contains(forbiddenEnv, name),
 		slices.ContainsFunc(forbiddenPrefixes, func(p string) bool { return strings.HasPrefix(name, p) }):
 		return "it would change how every later step runs; set it in the env of the steps that need it"
@@ -196,3 +194,22 @@ func refusedEnv(name string) string {
 	}
 	return ""
 }
+
+// runnerVariables are the keys of the runner context that every step gets as RUNNER_*.
+var runnerVariables = []string{"arch", "environment", "name", "os", "temp", "tool_cache", "workspace"}
+
+// setByRunner reports whether the runner sets a variable itself, over what anyone says ("Default
+// environment variables": an assignment to one of them is ignored).
+func setByRunner(name string) bool {
+	key, github := strings.CutPrefix(name, "GITHUB_")
+	if github {
+		key = strings.ToLower(key)
+		return key == "actions" || slices.Contains(githubVariables, key) || slices.Contains(fileKinds, key)
+	}
+	key, runner := strings.CutPrefix(name, "RUNNER_")
+	return runner && slices.Contains(runnerVariables, strings.ToLower(key))
+}
+
+// steersEnv reports whether a script that assigns to the variable changes how its other
+// commands run, or where they tell the runner something.
+func steersEnv(name string) bool { return refusedEnv(name) != "" || setByRunner(name) }

@@ -254,6 +254,10 @@ func (j *job) takeEnv(s *step, b []byte) error {
 	}
 	var errs []error
 	for _, x := range list {
+		if setByRunner(x.Name) {
+			s.out.print(sallyport.LogWarning, fmt.Sprintf("The runner sets %s itself: what $GITHUB_ENV says of it is ignored.", x.Name))
+			continue
+		}
 		if why := refusedEnv(x.Name); why != "" {
 			errs = append(errs, sallyport.Errorf(sallyport.CodeInvalid, "%.80q must not be set through $GITHUB_ENV: %s", x.Name, why))
 			continue

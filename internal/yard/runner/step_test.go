@@ -73,6 +73,8 @@ jobs:
 			want: sallyport.Success, text: "from b\n"},
 		{name: "dangerous names in GITHUB_ENV", yaml: "- run: |\n    echo NODE_OPTIONS=x >> $GITHUB_ENV\n    echo GOOD=1 >> $GITHUB_ENV\n    echo LD_PRELOAD=x >> $GITHUB_ENV\n- if: always()\n  run: echo [$NODE_OPTIONS$LD_PRELOAD] $GOOD",
 			want: sallyport.Failure, text: "[] 1\n", has: []string{`"NODE_OPTIONS" must not be set`, `"LD_PRELOAD"`}},
+		{name: "default variables in GITHUB_ENV", yaml: "- id: a\n  run: echo GITHUB_SHA=x >> $GITHUB_ENV; echo RUNNER_TEMP=/x >> $GITHUB_ENV; echo GITHUB_ENV=/x >> $GITHUB_ENV; echo GITHUB_PR_NUMBER=7 >> $GITHUB_ENV; echo RUNNER_LABEL=big >> $GITHUB_ENV\n- run: test $GITHUB_SHA != x -a -d $RUNNER_TEMP -a -f $GITHUB_ENV; echo ${{ steps.a.outcome }} $GITHUB_PR_NUMBER ${{ env.RUNNER_LABEL }}",
+			want: sallyport.Success, text: "success 7 big\n", has: []string{"warning|The runner sets GITHUB_SHA itself", "RUNNER_TEMP itself", "GITHUB_ENV itself"}},
 		{name: "set-env and add-path are disabled", yaml: "- run: echo '::set-env name=X::1'\n- if: always()\n  run: echo '::add-path::/x'", want: sallyport.Failure, outcomes: "failure failure",
 			has: []string{"write name=value to $GITHUB_ENV", "write the directory to $GITHUB_PATH"}},
 		{name: "working directory", yaml: `
