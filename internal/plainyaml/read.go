@@ -53,11 +53,14 @@ func Parse(src []byte) *yaml.Node {
 // meet something to refuse; nothing may be called after that.
 type reader struct {
 	src   string
-	pos   int  // in src
-	line  int  // of pos, from 1
-	bol   int  // where it begins
-	wide  bool // there are characters of several bytes
+	pos   int // in src
+	line  int // of pos, from 1
+	bol   int // where it begins
 	depth int
+
+	wide    bool // there are characters of several bytes
+	counted int  // up to where the characters of a line were counted
+	before  int  // how many there were
 
 	nodes   []yaml.Node  // room for nodes
 	links   []*yaml.Node // room for their contents
@@ -119,12 +122,18 @@ func (r *reader) close(n *yaml.Node, base int) *yaml.Node {
 	return n
 }
 
-// column is the column of this character, from 1.
+// column is the column of this character, from 1. It counts on from where it was
+// asked for before, as lines can be as long as the file.
 func (r *reader) column() int {
-	if r.wide {
-		return 1 + utf8.RuneCountInString(r.src[r.bol:r.pos])
+	if !r.wide {
+		return 1 + r.pos - r.bol
 	}
-	return 1 + r.pos - r.bol
+	if r.counted < r.bol || r.counted > r.pos {
+		r.counted, r.before = r.bol, 0
+	}
+	r.before += utf8.RuneCountInString(r.src[r.counted:r.pos])
+	r.counted = r.pos
+	return 1 + r.before
 }
 
 // indent is the column of the token here, from 0. It is asked for only where
@@ -313,7 +322,9 @@ func (r *reader) value(indent int, mapping bool) *yaml.Node {
 			r.anchors = map[string]*yaml.Node{}
 		}
 		n.Anchor, n.Line, n.Column = anchor, empty.Line, empty.Column
-		r.anchors[anchor] = n
+		if r.anchors[anchor] == nil { // else something within has taken the name since
+			r.anchors[anchor] = n
+		}
 	}
 	return n
 }

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,7 +72,10 @@ func compare(t *testing.T, src []byte) bool {
 	return true
 }
 
-var more = flag.String("corpus", "", "a directory with more YAML files to compare")
+var (
+	more        = flag.String("corpus", "", "a directory with more YAML files to compare")
+	alterations = flag.Int("alterations", 5_000, "how many altered documents to compare")
+)
 
 // corpus is files that people wrote, workflows above all, by name.
 func corpus(t testing.TB) map[string][]byte {
@@ -146,7 +152,7 @@ var forms = []string{
 	"a: |\n  b\n   c\n\n  d\nb: x", "a: |-\n  b\n\n", "a: |+\n  b\n\n\n", "a: |2\n    b\n", "a: |1-\n  b", "a: | # c\n\n  b\n", "a: |\n\n\nb: c", "a: |\n",
 	"a: >\n  b\n  c\n\n  d\n   e\n  f\n", "a: >-\n\n  b\n  c\n", "a: >+\n  b\n\n", "- |\n b\n- >\n c\n", "a:\n- |\n  b\n- c", "a:\n  |\n   b\n",
 	"a: [b, 'c', \"d\", [e], {f: g},]\nb: []\nc: {}", "a: [\n  b, # c\n  d\n]\ne: f", "a: {\"b\":c, 'd' : e, f: [g]}", "a: {b: c:d, e: -f}", "a: [b:c]",
-	"a: &b c\nd: *b", "a: &b\n  c: d\ne: *b\nf: [*b, *b ]\ng: {h: *b}", "a: &b\n- c\nd: &b e\nf: *b", "- &a\n  b: c\n- &d e\n- *d\n- *a", "a: &b [c]\nd: &e {f: g}\nh: &i |\n  j\n",
+	"a: &b c\nd: *b", "a: &b\n  c: d\ne: *b\nf: [*b, *b ]\ng: {h: *b}", "a: &b\n- c\nd: &b e\nf: *b", "a: &b\n- c: &b e\nf: *b", "- &a\n  b: c\n- &d e\n- *d\n- *a", "a: &b [c]\nd: &e {f: g}\nh: &i |\n  j\n",
 	"a: b\n  - c\n  # d\n", "a:\n  # b\n  c: d\n # e\n  f: g\n# h\n", "a: $x\n${{ b }}: ${{ c }}\n", "a: \"b\" # c\n#d\n", "<<: a\n",
 }
 
@@ -170,6 +176,43 @@ func TestRefuses(t *testing.T) {
 		if Parse([]byte(src)) != nil {
 			t.Errorf("took %q", src)
 		}
+	}
+}
+
+// TestAltered compares what is made of documents by a few changes at random with
+// what YAML gives a meaning to: most of it is nearly right.
+func TestAltered(t *testing.T) {
+	t.Parallel()
+	sources := make([][]byte, len(forms))
+	for i, src := range forms {
+		sources[i] = []byte(src)
+	}
+	files := corpus(t)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if len(files[name]) < 2<<10 {
+			sources = append(sources, files[name])
+		}
+	}
+	pieces := []string{
+		"", "", " ", "  ", "\n", "\n\n", "\n  ", ":", ": ", "- ", "-", "? ", "#", " # ", ",", "[", "]", "{", "}", "'", "\"", "''", "\\", "|", ">", "|-\n", ">+\n", "|2\n", "&a ", "*a", "!", "@", "%",
+		"---", "---\n", "...", "\t", "a", "a: b", "\\\n", "\\x41", "0", "é", "\r\n", "<<", "~",
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	took := 0
+	for range *alterations {
+		src := slices.Clone(sources[random.IntN(len(sources))])
+		for range 1 + random.IntN(3) {
+			from := random.IntN(len(src) + 1)
+			to := min(len(src), from+random.IntN(3))
+			src = slices.Replace(src, from, to, []byte(pieces[random.IntN(len(pieces))])...)
+		}
+		if compare(t, src) {
+			took++
+		}
+	}
+	t.Logf("took %d of %d", took, *alterations)
+	if took < *alterations/3 {
+		t.Errorf("took %d of %d", took, *alterations)
 	}
 }
 
