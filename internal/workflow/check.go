@@ -133,6 +133,7 @@ func (c *checker) alone() bool {
 func (c *checker) steps(file string, steps []Step, depth int) (height int) {
 	for _, s := range steps {
 		height = max(height, c.uses(file, s, depth), c.steps(file, s.ParallelAt, depth))
+		c.compiler.checksOut(s)
 	}
 	return height
 }

@@ -34,6 +34,9 @@ type compiler struct {
 	calls map[string]*File // reusable workflows, by path or reference; nil: they cannot be used
 	jobs  int              // of the plan, those of called workflows included
 	check *checker         // nil: a plan is made
+	// checkouts are the directories beneath the workspace in which steps of the job so far
+	// put the repository at the run's commit.
+	checkouts []string
 }
 
 // Compile makes the plan of a workflow for an event. The plan is nil when any
@@ -146,6 +149,7 @@ func (c *compiler) job(u *unit, j *Job, needs []*Job) sallyport.PlanJob {
 		p.Call = c.call(u, j)
 	}
 	c.strategy(u, &p)
+	c.checkouts = nil
 	if c.check != nil {
 		c.check.steps(u.at.file, j.StepsAt, 1)
 		return p

@@ -71,7 +71,30 @@ func (c *compiler) step(in metafile, s Step, depth int) sallyport.PlanStep {
 	for i, p := range s.ParallelAt {
 		out.Parallel[i] = c.step(in, p, depth)
 	}
+	c.checksOut(s)
 	return out
+}
+
+// checksOut notes where a step puts the repository itself at the run's commit, if it is
+// known and not the workspace: "./" means what lies there too.
+func (c *compiler) checksOut(s Step) {
+	if name, _, _ := strings.Cut(s.Uses, "@"); !equalFold(name, "actions/checkout") {
+		return
+	}
+	dir := ""
+	for _, p := range s.With.Pairs {
+		own := map[string][]string{"repository": {"${{ github.repository }}"}, "ref": {"${{ github.ref }}", "${{ github.sha }}"}}
+		switch name := foldCase(p.Key.Text); {
+		case name == "path":
+			dir = p.Value.Text
+		case own[name] != nil && p.Value.Text != "" && !slices.Contains(own[name], p.Value.Text):
+			return
+		}
+	}
+	dir = path.Clean(dir)
+	if !isExpr(dir) && dir != "." && dir != ".." && !strings.HasPrefix(dir, "../") && !path.IsAbs(dir) {
+		c.checkouts = append(c.checkouts, dir)
+	}
 }
 
 // uses resolves the action of a step and adds it to the plan. It returns the key by
@@ -272,8 +295,19 @@ func (a *Action) plan() (sallyport.PlanAction, error) {
 	return out, nil
 }
 
-// readAction reads the metadata file of the action in dir.
+// readAction reads the metadata file of the action in dir: of one of this repository also where
+// a step before has put the repository.
 func (c *compiler) readAction(o metafile, dir string) (src []byte, name string, err error) {
+	src, name, err = c.readMetadata(o, dir)
+	for i := 0; i < len(c.checkouts) && o.remote == nil && sallyport.ErrorCode(err) == sallyport.CodeNotFound; i++ {
+		if below, ok := strings.CutPrefix(dir+"/", c.checkouts[i]+"/"); ok {
+			src, name, err = c.readMetadata(o, path.Clean(below))
+		}
+	}
+	return src, name, err
+}
+
+func (c *compiler) readMetadata(o metafile, dir string) (src []byte, name string, err error) {
 	for _, f := range actionFiles {
 		name = path.Join(dir, f)
 		if src, err = c.read(o, name); sallyport.ErrorCode(err) != sallyport.CodeNotFound {
