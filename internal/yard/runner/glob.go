@@ -1,10 +1,7 @@
 package runner
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -25,8 +22,6 @@ const (
 	maxPatterns = 1000
 	// maxLinksNamed is how many of the links that were left out are named.
 	maxLinksNamed = 5
-	// maxHashed bounds the bytes that hashFiles reads.
-	maxHashed = 2 << 30
 )
 
 // glob is one line of a path input: a path with *, ?, [ ] and ** in it,
@@ -50,7 +45,7 @@ func (l *layout) parseGlobs(lines []string) ([]glob, error) {
 }
 
 // readGlobs reads the lines of a path input. place says what the glob of an absolute path is
-// relative to, or why the line is refused.
+// relative to, or why the line is refused; "" leaves it out.
 func (l *layout) readGlobs(lines []string, place func(line, full string) (rel string, err error)) ([]glob, error) {
 	var out []glob
 	for _, line := range lines {
@@ -61,10 +56,16 @@ func (l *layout) readGlobs(lines []string, place func(line, full string) (rel st
 		if len(out) == maxPatterns {
 			return nil, sallyport.Errorf(sallyport.CodeInvalid, "more than %d paths", maxPatterns)
 		}
-		text, negate := strings.CutPrefix(line, "!")
-		rel, err := place(line, l.absolute(strings.TrimSpace(text)))
+		text, negate := line, false
+		for strings.HasPrefix(text, "!") {
+			text, negate = strings.TrimSpace(text[1:]), !negate
+		}
+		rel, err := place(line, l.absolute(text))
 		if err != nil {
 			return nil, err
+		}
+		if rel == "" {
+			continue
 		}
 		g, err := newGlob(rel, negate)
 		if err != nil {
@@ -155,24 +156,33 @@ func (l *layout) find(patterns []string, hidden bool) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walker{root: l.workRoot, globs: globs, hidden: hidden, out: &found{searches: searchPaths(globs)}}
+	w := &walker{root: l.workRoot, globs: globs, hidden: hidden}
+	if err := w.walk(); err != nil {
+		return nil, err
+	}
+	slices.Sort(w.out.files)
+	return &w.out, nil
+}
+
+// walk looks for files.
+func (w *walker) walk() error {
+	w.out.searches = searchPaths(w.globs)
 	for _, search := range w.out.searches {
-		if !hidden && strings.HasPrefix(path.Base(search), ".") && search != "." {
+		if !w.hidden && strings.HasPrefix(path.Base(search), ".") && search != "." {
 			continue
 		}
-		info, err := l.workRoot.Lstat(search)
+		info, err := w.root.Lstat(search)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, sallyport.Errorf(sallyport.CodeInvalid, "look for %.200q: %v", search, errors.Unwrap(err))
+			return sallyport.Errorf(sallyport.CodeInvalid, "look for %.200q: %v", search, errors.Unwrap(err))
 		}
 		if err := w.visit(search, info.Mode().Type(), 0); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	slices.Sort(w.out.files)
-	return w.out, nil
+	return nil
 }
 
 // searchPaths returns where to look: the literal beginnings of the patterns,
@@ -191,13 +201,25 @@ func searchPaths(globs []glob) []string {
 	})
 }
 
+// walker finds the regular files that patterns select.
 type walker struct {
 	root   *os.Root
 	globs  []glob
 	hidden bool
+	links  linkMode
 	seen   int
-	out    *found
+	within []fs.FileInfo // the directories that it is in, if links to them are followed
+	out    found
 }
+
+// linkMode is what a walker does with symbolic links.
+type linkMode uint8
+
+const (
+	passLinks   linkMode = iota // over them, naming them
+	fileLinks                   // takes those to files for files
+	followLinks                 // follows those to directories too
+)
 
 func (w *walker) visit(name string, kind fs.FileMode, depth int) error {
 	if w.seen++; w.seen > maxWalk {
@@ -207,6 +229,9 @@ func (w *walker) visit(name string, kind fs.FileMode, depth int) error {
 	case kind.IsDir():
 		return w.dir(name, depth)
 	case kind&fs.ModeSymlink != 0:
+		if w.links != passLinks {
+			return w.link(name, depth)
+		}
 		if w.selected(name) {
 			if w.out.nlinks++; len(w.out.links) < maxLinksNamed {
 				w.out.links = append(w.out.links, name)
@@ -220,6 +245,20 @@ func (w *walker) visit(name string, kind fs.FileMode, depth int) error {
 	return nil
 }
 
+// link visits what a symbolic link leads to, if that is beneath the root.
+func (w *walker) link(name string, depth int) error {
+	info, err := w.root.Stat(name)
+	switch {
+	case err != nil:
+		return nil
+	case info.IsDir() && w.links == followLinks:
+		return w.dir(name, depth)
+	case info.Mode().IsRegular() && w.selected(name):
+		w.out.files = append(w.out.files, name)
+	}
+	return nil
+}
+
 func (w *walker) dir(name string, depth int) error {
 	if depth > maxNesting {
 		return sallyport.Errorf(sallyport.CodeInvalid, "directories are nested more than %d deep", maxNesting)
@@ -229,6 +268,14 @@ func (w *walker) dir(name string, depth int) error {
 		return sallyport.Errorf(sallyport.CodeInvalid, "open the directory %.200q: %v", name, errors.Unwrap(err))
 	}
 	defer d.Close()
+	if w.links == followLinks {
+		here, err := d.Stat()
+		if err != nil || slices.ContainsFunc(w.within, func(above fs.FileInfo) bool { return os.SameFile(above, here) }) {
+			return err // nil: a link leads back to it
+		}
+		w.within = append(w.within, here)
+		defer func() { w.within = w.within[:len(w.within)-1] }()
+	}
 	for {
 		entries, err := d.ReadDir(1000)
 		for _, e := range entries {
@@ -259,44 +306,4 @@ func selected(globs []glob, name string) bool {
 		}
 	}
 	return in
-}
-
-// hashFiles is the hashFiles function: the SHA-256 of the SHA-256 of each file
-// that the patterns select in the workspace, "" when there is none.
-func (l *layout) hashFiles(patterns []string) (string, error) {
-	f, err := l.find(patterns, true)
-	if err != nil || len(f.files) == 0 {
-		return "", err
-	}
-	all := sha256.New()
-	left := int64(maxHashed)
-	for _, name := range f.files {
-		file, _, err := openRegular(l.workRoot, name)
-		if err != nil {
-			return "", fmt.Errorf("hash %.200q: %w", name, err)
-		}
-		one := sha256.New()
-		n, err := io.Copy(one, io.LimitReader(file, left+1))
-		_ = file.Close()
-		if err != nil {
-			return "", fmt.Errorf("hash %.200q: %w", name, err)
-		}
-		if left -= n; left < 0 {
-			return "", sallyport.Errorf(sallyport.CodeInvalid, "the files have more than %d MiB", maxHashed>>20)
-		}
-		all.Write(one.Sum(nil))
-	}
-	return hex.EncodeToString(all.Sum(nil)), nil
-}
-
-// HashFiles is the hashFiles function for a workspace that is a directory of
-// this host.
-func HashFiles(dir string, patterns []string) (string, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return "", fmt.Errorf("open the workspace: %w", err)
-	}
-	defer root.Close()
-	l := &layout{workRoot: root, home: roomHome, work: roomHome + "/work"} // no repository: the work directory is the workspace
-	return l.hashFiles(patterns)
 }
