@@ -254,7 +254,7 @@ func (f *frame) callerScope() (*workflow.Scope, error) {
 // file is the workflow that defines the frame's jobs.
 func (f *frame) file() (repository, commit string, file sallyport.PlanFile) {
 	if f.caller == nil {
-		return f.s.p.Name, f.s.run.Commit, f.s.plan.Workflow
+		return f.s.e.fullName(f.s.p), f.s.run.Commit, f.s.plan.Workflow
 	}
 	if src := f.call.Source; src != nil {
 		return src.Repository, src.Commit, f.call.Workflow
