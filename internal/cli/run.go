@@ -332,10 +332,15 @@ func (v *runView) report(result runResult) {
 		}
 		for _, j := range r.jobs {
 			fmt.Fprintf(w, "%-10s %s  %s\n", j.Conclusion, plain(j.Name), took(j.StartedAt, j.FinishedAt))
+			said := false
 			for _, s := range j.Steps {
 				if s.Conclusion == sallyport.Failure || s.Outcome == sallyport.Failure {
+					said = said || s.Conclusion == sallyport.Failure
 					fmt.Fprintf(w, "  %-8s %s: %s\n", s.Conclusion, plain(s.Name), plain(s.Cause))
 				}
+			}
+			if !said && j.Uses == "" && j.Cause != "" && j.Conclusion != sallyport.Skipped {
+				fmt.Fprintf(w, "  %s\n", plain(j.Cause))
 			}
 		}
 	}

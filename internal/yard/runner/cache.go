@@ -90,6 +90,8 @@ func (s *step) cache(ctx context.Context, in inputs) error {
 	}
 	s.job.after(post{of: s, cond: cond, run: func(ctx context.Context, s *step) error {
 		s.commands.token = "\x00" // no commands, as in the step itself
+		s.out.print(sallyport.LogGroup, s.when+"Run "+s.plan.Uses)
+		s.out.print(sallyport.LogEndGroup, "")
 		if key != "" && r.exact(key) {
 			s.out.print(sallyport.LogOutput, fmt.Sprintf("Cache hit occurred on the primary key %s, not saving cache.", r.key))
 			return nil

@@ -146,7 +146,7 @@ func (s *step) inputs(a *sallyport.PlanAction) (variables, error) {
 
 // announceAction writes what runs to the log, as a group.
 func (s *step) announceAction(inputs *variables) {
-	s.out.print(sallyport.LogGroup, "Run "+s.plan.Uses)
+	s.out.print(sallyport.LogGroup, s.when+"Run "+s.plan.Uses)
 	s.announceVars("with", inputs.names, inputs.get)
 	s.announceVars("env", s.env.names, s.env.get)
 	s.out.print(sallyport.LogEndGroup, "")

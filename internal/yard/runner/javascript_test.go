@@ -87,7 +87,7 @@ one post p "a\nb" c first w mona`
 		}
 		names = append(names, s.Name)
 	}
-	if got, want := strings.Join(names, ", "), `Pre Run acme/one@v1, Pre Run acme/two@b/ranch, Run acme/one@v1, Run echo "script ${{ steps.first.outputs.out }} $FROM_ONE [$STATE_multi]", Run acme/two@b/ranch, Post Run acme/two@b/ranch, Post Run acme/one@v1`; got != want {
+	if got, want := strings.Join(names, ", "), `Pre Run acme/one@v1, Pre Run acme/two@b/ranch, Run acme/one@v1, Run echo "script one-out $FROM_ONE [$STATE_multi]", Run acme/two@b/ranch, Post Run acme/two@b/ranch, Post Run acme/one@v1`; got != want {
 		t.Errorf("steps %s, want %s", got, want)
 	}
 	if !strings.Contains(e.all(), "The input old is deprecated: use new") || !strings.Contains(e.all(), "node20 runs on Node.js ") {

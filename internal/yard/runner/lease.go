@@ -121,7 +121,7 @@ func (j *job) cancel(why string, grace time.Duration) {
 	}
 	j.mu.Unlock()
 	if first {
-		j.log.say(0, sallyport.LogSystem, "The job is cancelled: %s.", why)
+		j.log.say(0, sallyport.LogError, "The job is cancelled: %s.", why)
 	}
 }
 

@@ -52,7 +52,7 @@ func (j *job) runPost(ctx context.Context, p post) error {
 	// composite one, and its failure is the job's.
 	f := *p.of.frame
 	f.lane, f.composite, f.immune, f.failed = &j.main, false, false, j.main.root.failed
-	s := &step{job: j, frame: &f, top: e.top, number: e.number, key: p.of.key, part: p.run, plan: &sallyport.PlanStep{
+	s := &step{job: j, frame: &f, top: e.top, number: e.number, key: p.of.key, part: p.run, when: "Post ", plan: &sallyport.PlanStep{
 		Pos: p.of.plan.Pos, ID: p.of.plan.ID, Uses: p.of.plan.Uses, With: p.of.plan.With, Env: p.of.plan.Env,
 		If:              sallyport.Template{Text: p.cond, Pos: p.of.plan.Pos},
 		ContinueOnError: p.of.plan.ContinueOnError, TimeoutMinutes: p.of.plan.TimeoutMinutes,

@@ -58,7 +58,7 @@ func (j *job) preStep(f *frame, of *sallyport.PlanStep, top *topStep, key string
 	if a.PreIf != "" {
 		cond = a.PreIf
 	}
-	return &step{job: j, frame: f, top: top, number: top.report.Number, key: key,
+	return &step{job: j, frame: f, top: top, number: top.report.Number, key: key, when: "Pre ",
 		plan: &sallyport.PlanStep{
 			Pos: of.Pos, ID: of.ID, Uses: of.Uses, With: of.With, Env: of.Env, If: sallyport.Template{Text: cond, Pos: of.Pos},
 			ContinueOnError: of.ContinueOnError, TimeoutMinutes: of.TimeoutMinutes,

@@ -225,8 +225,7 @@ const (
 
 // announce writes what runs to the log, as a group.
 func (s *step) announce(text string, sh shell) {
-	first, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-	s.out.print(sallyport.LogGroup, "Run "+first)
+	s.out.print(sallyport.LogGroup, "Run "+headline(text))
 	lines := strings.SplitAfterN(strings.TrimRight(text, "\n"), "\n", maxShown+1)
 	if len(lines) > maxShown {
 		lines = append(lines[:maxShown], "…")

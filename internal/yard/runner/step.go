@@ -51,6 +51,7 @@ type step struct {
 	action *javascript // of a JavaScript action: what this use of it keeps
 	// part is what an action does before or after the job's own steps, as a step of its own.
 	part    func(ctx context.Context, s *step) error
+	when    string                                   // before it "Pre ", after them "Post "
 	control func(ctx context.Context, s *step) error // of a wait or cancel step: what it does
 }
 
@@ -162,6 +163,7 @@ func (s *step) finish(ctx context.Context, run, survives bool, err error) (stepE
 		s.begin()
 		err = s.fail(err)
 	case !run:
+		s.rename(sallyport.StatusQueued, time.Time{})
 		return stepEnd{outcome: sallyport.Skipped, conclusion: sallyport.Skipped}, nil
 	default:
 		s.begin()
@@ -288,25 +290,43 @@ func statusName(s workflow.Status) string {
 }
 
 // begin reports that the step has started, with its name.
-func (s *step) begin() {
+func (s *step) begin() { s.rename(sallyport.StatusInProgress, s.job.runner.cfg.Clock()) }
+
+// rename reports what has become of the step so far, and its name with the values that are known by now.
+func (s *step) rename(status sallyport.Status, started time.Time) {
 	if s.frame.composite {
 		return
 	}
-	if s.part != nil { // it has its name from the step that it follows
-		s.job.update(func() {
-			s.top.report.Status, s.top.report.StartedAt = sallyport.StatusInProgress, s.job.runner.cfg.Clock()
-		})
-		return
+	name := ""
+	if s.part == nil { // else it has its name from the step that it belongs to
+		name = s.job.plainText(s.name(), maxName)
 	}
-	name, _, err := s.frame.scope.Text(s.plan.Name)
-	if err != nil {
-		name = s.plan.Name.Text
-	}
-	name = s.job.plainText(stepName(s.plan, name), maxName)
 	s.job.update(func() {
 		r := &s.top.report
-		r.Name, r.Status, r.StartedAt = name, sallyport.StatusInProgress, s.job.runner.cfg.Clock()
+		r.Status, r.StartedAt = status, started
+		if name != "" {
+			r.Name = name
+		}
 	})
+}
+
+// name is stepName with the expressions in it evaluated, where that is possible.
+func (s *step) name() string {
+	named := *s.plan
+	for _, t := range []*sallyport.Template{&named.Name, &named.Run} {
+		if t == &named.Run {
+			t.Text = headline(t.Text)
+		}
+		if text, _, err := s.frame.scope.Text(*t); err == nil {
+			t.Text = text
+		}
+	}
+	return stepName(&named, named.Name.Text)
+}
+
+func headline(text string) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return first
 }
 
 // stepName is what GitHub shows for a step: its name, else what it does.
@@ -324,8 +344,7 @@ func stepName(p *sallyport.PlanStep, name string) string {
 	case p.Cancel != "":
 		return "Cancel " + p.Cancel
 	}
-	first, _, _ := strings.Cut(strings.TrimSpace(p.Run.Text), "\n")
-	return "Run " + first
+	return "Run " + headline(p.Run.Text)
 }
 
 // execute runs the step within its time. The error is a *failure, errCancelled,

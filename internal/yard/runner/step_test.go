@@ -343,3 +343,25 @@ runs:
 		t.Errorf("outcomes %q", got)
 	}
 }
+
+func TestStepNames(t *testing.T) {
+	t.Parallel()
+	e := trial{yaml: steps(`
+- { id: a, run: "echo v=made >> $GITHUB_OUTPUT" }
+- { name: "Use ${{ steps.a.outputs.v }}", run: "true" }
+- run: |
+
+    echo ${{ steps.a.outputs.v }}
+    echo ${{ fromJSON('?') && '' }}
+  if: false
+- { name: "Skip ${{ steps.a.outputs.v }}", if: false, run: "true" }
+- { name: "Bad ${{ fromJSON('?') }}", if: false, run: "true" }
+- run: "echo ${{\n  'two lines' }}"
+`)}.try(t)
+	want := []string{"Run echo v=made >> $GITHUB_OUTPUT", "Use made", "Run echo made", "Skip made", "Bad ${{ fromJSON('?') }}", "Run echo ${{"}
+	for i, w := range want {
+		if got := e.step(i + 1).Name; got != w {
+			t.Errorf("step %d is called %q, want %q", i+1, got, w)
+		}
+	}
+}
