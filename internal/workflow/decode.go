@@ -220,8 +220,10 @@ func (x *expander) tagged(n *yaml.Node) bool {
 		fits = n.Kind == yaml.SequenceNode
 	case "!!str", "!":
 		fits = n.Kind == yaml.ScalarNode
-	case "!!int", "!!float":
-		fits = n.Kind == yaml.ScalarNode && unquoted(n) && kind == sallyport.TreeNumber
+	case "!!int":
+		fits = n.Kind == yaml.ScalarNode && unquoted(n) && yamlInt.MatchString(n.Value)
+	case "!!float":
+		fits = n.Kind == yaml.ScalarNode && unquoted(n) && kind == sallyport.TreeNumber && !strings.ContainsAny(n.Value, "xo")
 	case "!!bool":
 		fits = n.Kind == yaml.ScalarNode && unquoted(n) && kind == sallyport.TreeBool
 	case "!!null":
