@@ -148,7 +148,8 @@ func (c *checker) uses(file string, s Step, depth int) (height int) {
 		return 0
 	case !strings.HasPrefix(s.Uses, "./") && !strings.HasPrefix(s.Uses, "$/"):
 		name, ref, _ := strings.Cut(s.Uses, "@")
-		if parts := strings.Split(name, "/"); ref == "" || len(parts) < 2 || parts[0] == "" || parts[1] == "" {
+		parts := strings.FieldsFunc(name, func(r rune) bool { return r == '/' || r == '\\' }) // GitHub minds no empty ones
+		if ref == "" || strings.Contains(ref, "@") || len(parts) < 2 {
 			return report(severityError, "%s is not an action: write OWNER/REPOSITORY@REF, ./DIRECTORY for one of this repository, or docker://IMAGE", quote(s.Uses))
 		}
 		return 0

@@ -75,13 +75,14 @@ func isName(s string) bool {
 }
 
 // isRef accepts the name of a branch or a tag, or a commit; stricter than
-// git-check-ref-format, which allows all of Unicode.
+// git-check-ref-format, which allows all of Unicode. As on GitHub, a reference has
+// one @ alone.
 func isRef(s string) bool {
-	if len(s) > 250 || s[0] == '-' || strings.HasSuffix(s, ".lock") || strings.HasSuffix(s, ".") || strings.Contains(s, "..") || strings.Contains(s, "@{") || s == "@" {
+	if len(s) > 250 || s[0] == '-' || strings.HasSuffix(s, ".lock") || strings.HasSuffix(s, ".") || strings.Contains(s, "..") {
 		return false
 	}
 	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte("~^:?*[\\\"'`$;|&<>(){}!#%", c) >= 0 {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("~^:?*[\\\"'`$;|&<>(){}!#%@", c) >= 0 {
 			return false
 		}
 	}
