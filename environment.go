@@ -15,13 +15,35 @@ type EnvironmentSpec struct {
 	Listen   string        `json:"listen,omitempty"` // where the traffic proxy serves it; "" = a free loopback port, kept
 	Health   HealthSpec    `json:"health"`
 	Drain    time.Duration `json:"drain"` // how long old connections may finish
-	// Approval is set when somebody must say yes before a job or a release enters; Refs
-	// are patterns of the refs whose jobs may, none for all.
-	Approval bool     `json:"approval,omitempty"`
-	Refs     []string `json:"refs,omitempty"`
+	EntryRules
 	// SealedSource wants proof that no job changed a tracked file before it made the artifact.
 	SealedSource bool `json:"sealed_source,omitempty"`
 }
+
+// EntryRules say who and what may enter an environment, and when.
+type EntryRules struct {
+	// Approval is set when somebody must say yes before a job or a release enters: Needed
+	// distinct people (0 is 1) of Reviewers, which are person/NAME and team/NAME; none are all
+	// whom policies let approve.
+	Approval  bool     `json:"approval,omitempty"`
+	Needed    int      `json:"needed,omitempty"`
+	Reviewers []string `json:"reviewers,omitempty"`
+	// Refs are patterns of the refs whose jobs may enter, none for all.
+	Refs  []string      `json:"refs,omitempty"`
+	Wait  time.Duration `json:"wait,omitempty"`  // after it was ready
+	Hours Windows       `json:"hours,omitempty"` // in which it may
+}
+
+// Votes is how many people must say yes.
+func (r EntryRules) Votes() int {
+	if !r.Approval {
+		return 0
+	}
+	return max(r.Needed, 1)
+}
+
+// Holds reports whether the rules may let something wait.
+func (r EntryRules) Holds() bool { return r.Approval || r.Wait > 0 || len(r.Hours) > 0 }
 
 // EnvVar is one environment variable; a list keeps the order of the file.
 type EnvVar struct {

@@ -23,6 +23,9 @@ type (
 	RunnerID     string
 	TokenID      string
 	CacheID      string
+	RequestID    string
+	GrantID      string
+	StopID       string
 )
 
 // NewID returns a new id whose time part is now. The twelve bits after the

@@ -187,9 +187,8 @@ type PlanRules struct {
 
 // PlanEnvironmentRule says who may enter an environment.
 type PlanEnvironmentRule struct {
-	Name     string   `json:"name"`
-	Approval bool     `json:"approval,omitempty"` // somebody must say yes
-	Refs     []string `json:"refs,omitempty"`     // patterns of those allowed; none: all
+	Name string `json:"name"`
+	EntryRules
 }
 
 // PlanStrategy is a job's strategy. Cells is the matrix expanded (one JSON

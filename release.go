@@ -3,7 +3,7 @@ package sallyport
 import "time"
 
 // Release is an artifact with the verdict about it: the unit of deployment. One
-// whose verdict is not allow is only ever refused.
+// whose verdict is not allow is refused, or waits until people have said yes and the gate has judged again.
 type Release struct {
 	ID         ReleaseID  `json:"id"`
 	Project    ProjectID  `json:"project"`
@@ -20,6 +20,7 @@ type Release struct {
 type DeploymentState string
 
 const (
+	DeployWaiting    DeploymentState = "waiting"     // for people, a timer or hours; nothing was started
 	DeployPending    DeploymentState = "pending"     // enqueued
 	DeployApplying   DeploymentState = "applying"    // verified again; the target starts it beside the old one
 	DeployWatching   DeploymentState = "watching"    // takes all traffic; still on trial
@@ -31,7 +32,8 @@ const (
 )
 
 var deployNext = map[DeploymentState][]DeploymentState{
-	"":             {DeployPending},
+	"":             {DeployPending, DeployWaiting},
+	DeployWaiting:  {DeployPending, DeployRefused, DeployFailed, DeploySuperseded},
 	DeployPending:  {DeployApplying, DeployRefused, DeployFailed, DeploySuperseded},
 	DeployApplying: {DeployWatching, DeployFailed},
 	DeployWatching: {DeployLive, DeployRolledBack},
@@ -51,7 +53,7 @@ func (s DeploymentState) CanBecome(next DeploymentState) bool {
 // Final reports whether nothing follows s but being superseded or rolled back by a later deployment.
 func (s DeploymentState) Final() bool {
 	switch s {
-	case DeployPending, DeployApplying, DeployWatching:
+	case DeployWaiting, DeployPending, DeployApplying, DeployWatching:
 		return false
 	default:
 		return true

@@ -34,6 +34,7 @@ type Services struct {
 	Doors       Doors
 	Secrets     Secrets
 	Rights      Rights
+	Approvals   Approvals
 }
 
 // Projects are the repositories with their runs.
@@ -231,12 +232,14 @@ type InstanceService interface {
 
 // InstanceHealth is what /readyz and the system page show.
 type InstanceHealth struct {
-	Ready    bool           `json:"ready"`
-	Version  string         `json:"version"`
-	Problems []string       `json:"problems,omitempty"`
-	Runners  []RunnerStatus `json:"runners"`
-	Queues   map[string]int `json:"queues"` // unfinished work by queue
-	Audit    AuditHealth    `json:"audit"`
+	Ready    bool     `json:"ready"`
+	Version  string   `json:"version"`
+	Problems []string `json:"problems,omitempty"`
+	// Alarms are what a person has to look at, and keeps nothing from being served.
+	Alarms  []string       `json:"alarms,omitempty"`
+	Runners []RunnerStatus `json:"runners"`
+	Queues  map[string]int `json:"queues"` // unfinished work by queue
+	Audit   AuditHealth    `json:"audit"`
 }
 
 // RunnerStatus is a runner that asked for work lately.

@@ -25,6 +25,10 @@ type Repositories interface {
 	// Changed returns the paths that differ between two commits, at most max of
 	// them, and whether there were more. before may be "".
 	Changed(ctx context.Context, p ProjectID, before, commit string, max int) (paths []string, more bool, err error)
+	// Authors returns the names and addresses of authors, co-authors and committers of commit and of its
+	// ancestors that are not those of before ("" for none), each once and at most max, and
+	// whether there were more.
+	Authors(ctx context.Context, p ProjectID, before, commit string, max int) (who []string, more bool, err error)
 	// Contains reports whether commit is an ancestor of, or equal to, tip.
 	Contains(ctx context.Context, p ProjectID, tip, commit string) (bool, error)
 	// Bundle writes a tar of a bare repository that holds the commit and its history to

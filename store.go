@@ -50,6 +50,10 @@ type Tx interface {
 	Secrets() SecretTx
 	Accounts() AccountTx
 	AccessFiles() AccessFileTx
+	Requests() RequestTx
+	Grants() GrantTx
+	AccessEvents() AccessEventTx
+	Stops() StopTx
 }
 
 type ProjectTx interface {
@@ -68,6 +72,9 @@ type PushTx interface {
 	Insert(Push) error // CodeConflict when project and key exist
 	Get(PushID) (Push, error)
 	ByKey(p ProjectID, key string) (Push, error)
+	// Between returns up to limit pushes of the project's git refs that came after the one
+	// and up to the other, newest first; after "" is from the first.
+	Between(p ProjectID, after, upto PushID, limit int) ([]Push, error)
 }
 
 type RunTx interface {
@@ -239,4 +246,29 @@ type SecretTx interface {
 	Sealed(p ProjectID, environment, name string) (SecretEntry, []byte, error)
 	List(ProjectID) ([]SecretEntry, error) // by name and environment
 	Delete(p ProjectID, environment, name string) error
+}
+
+type RequestTx interface {
+	Insert(AccessRequest) error // CodeConflict when the id exists
+	Get(RequestID) (AccessRequest, error)
+	List(p ProjectID, page Page) ([]AccessRequest, error) // newest first; "" is all of the installation
+	// Open returns those that no event of kind ended is about, in the order in which they came.
+	Open() ([]AccessRequest, error)
+	About(subject string) ([]AccessRequest, error) // newest first
+	// Last returns the newest that was let through; CodeNotFound when none was.
+	Last(p ProjectID, environment string, kind RequestKind) (AccessRequest, error)
+}
+
+type GrantTx interface {
+	Insert(Grant) error // CodeConflict when the id or its request exists
+	Get(GrantID) (Grant, error)
+	List(Page) ([]Grant, error) // newest first
+	// Open returns those that no event of kind closed is about, oldest first.
+	Open() ([]Grant, error)
+}
+
+type AccessEventTx interface {
+	// Append answers CodeConflict when subject, kind and key exist.
+	Append(AccessEvent) error
+	Of(subject string) ([]AccessEvent, error) // in the order in which they were added
 }

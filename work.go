@@ -32,6 +32,10 @@ const (
 	// QueueSchedule looks at a project's schedules, QueueFollow at what follows a run (workflow_run).
 	QueueSchedule = "schedule"
 	QueueFollow   = "follow"
+	// QueueAdmit opens requests of approval, and lets through what they and the clock allow.
+	QueueAdmit = "admit"
+	// QueueRevoke takes back what was handed out under a grant that is over.
+	QueueRevoke = "revoke"
 	// QueueForget deletes the content of cache entries that are gone.
 	QueueForget = "forget"
 )

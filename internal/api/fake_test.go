@@ -189,11 +189,12 @@ type (
 	fakeDoors       struct{ *fake }
 	fakeSecrets     struct{ *fake }
 	fakeRights      struct{ *fake }
+	fakeApprovals   struct{ *fake }
 )
 
 func (f *fake) services() sallyport.Services {
 	return sallyport.Services{Projects: fakeProjects{f}, Runs: fakeRuns{f}, Artifacts: fakeArtifacts{f}, Gates: fakeGates{f},
-		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}, Secrets: fakeSecrets{f}, Rights: fakeRights{f}}
+		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}, Secrets: fakeSecrets{f}, Rights: fakeRights{f}, Approvals: fakeApprovals{f}}
 }
 
 func (f fakeProjects) CreateProject(ctx context.Context, name, branch string) (sallyport.Project, error) {
@@ -543,4 +544,29 @@ func (f fakeSecrets) SetSecret(ctx context.Context, p sallyport.ProjectID, envir
 }
 func (f fakeSecrets) DeleteSecret(ctx context.Context, p sallyport.ProjectID, environment, name string) error {
 	return r0(ctx, f.fake, "Secrets.DeleteSecret", p, environment, name)
+}
+
+func (f fakeApprovals) Ask(ctx context.Context, a sallyport.AccessAsk) (sallyport.RequestStatus, error) {
+	return r1[sallyport.RequestStatus](ctx, f.fake, "Approvals.Ask", a)
+}
+func (f fakeApprovals) Requests(ctx context.Context, p sallyport.ProjectID, open bool, page sallyport.Page) ([]sallyport.RequestStatus, error) {
+	return r1[[]sallyport.RequestStatus](ctx, f.fake, "Approvals.Requests", p, open, page)
+}
+func (f fakeApprovals) Request(ctx context.Context, id sallyport.RequestID) (sallyport.RequestStatus, error) {
+	return r1[sallyport.RequestStatus](ctx, f.fake, "Approvals.Request", id)
+}
+func (f fakeApprovals) Vote(ctx context.Context, id sallyport.RequestID, v sallyport.Vote) (sallyport.RequestStatus, error) {
+	return r1[sallyport.RequestStatus](ctx, f.fake, "Approvals.Vote", id, v)
+}
+func (f fakeApprovals) Withdraw(ctx context.Context, id sallyport.RequestID) error {
+	return r0(ctx, f.fake, "Approvals.Withdraw", id)
+}
+func (f fakeApprovals) Activate(ctx context.Context, id sallyport.RequestID) (sallyport.GrantStatus, error) {
+	return r1[sallyport.GrantStatus](ctx, f.fake, "Approvals.Activate", id)
+}
+func (f fakeApprovals) Grants(ctx context.Context, page sallyport.Page) ([]sallyport.GrantStatus, error) {
+	return r1[[]sallyport.GrantStatus](ctx, f.fake, "Approvals.Grants", page)
+}
+func (f fakeApprovals) Revoke(ctx context.Context, id sallyport.GrantID, why string) error {
+	return r0(ctx, f.fake, "Approvals.Revoke", id, why)
 }

@@ -21,6 +21,7 @@ func (s *server) services() {
 	s.auditTrail()
 	s.access()
 	s.rights()
+	s.approvals()
 	s.instance()
 }
 
@@ -339,6 +340,35 @@ func (s *server) rights() {
 	answer(s, rpc.SetAccess, func(ctx context.Context, in *rpc.AccessSourceIn) (sallyport.AccessChange, error) {
 		return svc.SetRules(ctx, in.Body.Source)
 	})
+}
+
+func (s *server) approvals() {
+	svc := s.Services.Approvals
+	answer(s, rpc.AskAccess, func(ctx context.Context, in *rpc.AskIn) (sallyport.RequestStatus, error) {
+		return svc.Ask(ctx, in.Body)
+	})
+	list(s, rpc.ListRequests, func(ctx context.Context, in *rpc.RequestsIn) ([]sallyport.RequestStatus, error) {
+		if in.Project == "" {
+			return svc.Requests(ctx, "", in.Open, page(in.Paged))
+		}
+		return within(ctx, s, rpc.ByProject{Project: string(in.Project)}, func(p sallyport.ProjectID) ([]sallyport.RequestStatus, error) {
+			return svc.Requests(ctx, p, in.Open, page(in.Paged))
+		})
+	})
+	answer(s, rpc.ShowRequest, func(ctx context.Context, in *rpc.ByRequest) (sallyport.RequestStatus, error) {
+		return svc.Request(ctx, in.Request)
+	})
+	answer(s, rpc.VoteOn, func(ctx context.Context, in *rpc.VoteIn) (sallyport.RequestStatus, error) {
+		return svc.Vote(ctx, in.Request, in.Body)
+	})
+	obey(s, rpc.WithdrawRequest, func(ctx context.Context, in *rpc.ByRequest) error { return svc.Withdraw(ctx, in.Request) })
+	answer(s, rpc.ActivateGrant, func(ctx context.Context, in *rpc.ByRequest) (sallyport.GrantStatus, error) {
+		return svc.Activate(ctx, in.Request)
+	})
+	list(s, rpc.ListGrants, func(ctx context.Context, in *rpc.Paged) ([]sallyport.GrantStatus, error) {
+		return svc.Grants(ctx, page(*in))
+	})
+	obey(s, rpc.RevokeGrant, func(ctx context.Context, in *rpc.RevokeIn) error { return svc.Revoke(ctx, in.Grant, in.Body.Why) })
 }
 
 func (s *server) instance() {

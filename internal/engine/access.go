@@ -113,7 +113,7 @@ func tokenShaped(kind, value string) bool {
 }
 
 // limitable are the actions that a token may be limited to.
-var limitable = []action{actRead, actFetch, actPush, actOperate, actDeploy, actSecrets, actAdmin, actInstance}
+var limitable = []action{actRead, actFetch, actPush, actOperate, actDeploy, actSecrets, actAdmin, actInstance, actRequest, actApprove, actEmergency}
 
 func newToken(now time.Time, name, kind string, p sallyport.Principal, ttl time.Duration) (string, sallyport.Token) {
 	value := sallyport.NewCredential(tokenPrefix[kind])
@@ -144,7 +144,8 @@ func (s access) Logout(ctx context.Context, session string) error {
 }
 
 func (s access) CreateToken(ctx context.Context, name, kind string, p sallyport.Principal, ttl time.Duration) (string, sallyport.Token, error) {
-	if err := s.e.allow(ctx, actAdmin, ""); err != nil {
+	grant, err := s.e.allowBy(ctx, actAdmin, "", "")
+	if err != nil {
 		return "", sallyport.Token{}, err
 	}
 	switch {
@@ -166,7 +167,7 @@ func (s access) CreateToken(ctx context.Context, name, kind string, p sallyport.
 	}
 	var value string
 	var t sallyport.Token
-	err := s.e.update(ctx, func(c *change) error {
+	err = s.e.update(ctx, func(c *change) error {
 		account, err := c.Accounts().Get(p.ID)
 		switch {
 		case err == nil && (account.Kind != p.Kind || !account.RemovedAt.IsZero()):
@@ -180,6 +181,11 @@ func (s access) CreateToken(ctx context.Context, name, kind string, p sallyport.
 		value, t = newToken(c.now, name, kind, p, ttl)
 		if err := c.Tokens().Insert(t); err != nil {
 			return err
+		}
+		if grant != "" { // it is burnt when the grant ends
+			if err := c.lend(grant, lentToken, string(t.ID)); err != nil {
+				return err
+			}
 		}
 		return c.record("token.created", "token/"+string(t.ID), map[string]any{"name": name, "kind": kind, "for": p.String(), "admin": p.Admin, "expires": t.ExpiresAt,
 			"projects": p.Projects, "actions": p.Actions, "whole": p.Whole})

@@ -214,7 +214,7 @@ func (e *Engine) proposed(ctx context.Context, m *matter, alter func(*matter) er
 		}
 	}
 	next := *m
-	next.accounts = slices.Clone(m.accounts)
+	next.accounts, next.jit, next.stops = slices.Clone(m.accounts), slices.Clone(m.jit), slices.Clone(m.stops)
 	if err := alter(&next); err != nil {
 		return out, nil, err
 	}
@@ -278,5 +278,7 @@ func (e *Engine) amend(ctx context.Context, action, object string, alter func(*m
 // same reports whether the law made from both is the same.
 func (m *matter) same(other *matter) bool {
 	accounts := slices.EqualFunc(m.accounts, other.accounts, func(a, b sallyport.Account) bool { return a.ID == b.ID && a.RemovedAt.Equal(b.RemovedAt) })
-	return accounts && m.file.Digest == other.file.Digest
+	jit := slices.EqualFunc(m.jit, other.jit, func(a, b sallyport.Grant) bool { return a.ID == b.ID })
+	stops := slices.EqualFunc(m.stops, other.stops, func(a, b sallyport.Stop) bool { return a.ID == b.ID })
+	return accounts && jit && stops && m.file.Digest == other.file.Digest
 }

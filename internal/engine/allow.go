@@ -26,6 +26,10 @@ const (
 	actAdmin    action = "admin"    // create projects and tokens, read the trail
 	actInstance action = "instance" // see how the installation is
 	actYard     action = "yard"     // lease jobs
+
+	actRequest   action = "request"   // ask for a grant
+	actApprove   action = "approve"   // say yes or no to what others ask for
+	actEmergency action = "emergency" // act alone, and be looked at afterwards
 )
 
 // allow says whether the principal in ctx may do a to the project; project ""
@@ -37,14 +41,28 @@ func (e *Engine) allow(ctx context.Context, a action, project sallyport.ProjectI
 
 // allowIn is allow for what is done to an environment of the project.
 func (e *Engine) allowIn(ctx context.Context, a action, project sallyport.ProjectID, environment string) error {
+	_, err := e.allowBy(ctx, a, project, environment)
+	return err
+}
+
+// allowBy is allowIn, and returns the grant that let it; "" when none was needed. The use
+// of a grant is recorded, and one that is good once is used up by it.
+func (e *Engine) allowBy(ctx context.Context, a action, project sallyport.ProjectID, environment string) (sallyport.GrantID, error) {
 	p := sallyport.PrincipalFrom(ctx)
 	l, err := e.lawFor(ctx, p)
 	if err != nil {
-		return err
+		return "", err
 	}
 	ok, why := l.may(p, a, project, environment, e.now())
 	if ok {
-		return nil
+		return "", nil
+	}
+	if id, by := l.mayByGrant(p, a, project, environment, e.now(), true); id != "" {
+		used, err := e.useGrant(ctx, id, a, project, environment)
+		if err != nil || used {
+			return id, err
+		}
+		why = by // it is over, whatever the law still said
 	}
 	object := "instance"
 	if project != "" {
@@ -68,7 +86,7 @@ func (e *Engine) allowIn(ctx context.Context, a action, project sallyport.Projec
 	if p.Kind == sallyport.Nobody {
 		hint = "log in, or send a token"
 	}
-	return sallyport.Errorf(sallyport.CodeDenied, "%s may not %s here", p, a).WithHint("%s", hint)
+	return "", sallyport.Errorf(sallyport.CodeDenied, "%s may not %s here", p, a).WithHint("%s", hint)
 }
 
 // lawFor returns the law, and none for those about whom no policy is asked.
@@ -86,9 +104,42 @@ func (l *law) may(p sallyport.Principal, a action, project sallyport.ProjectID, 
 	if p.Kind == sallyport.System {
 		return true, nil
 	}
+	r, ok := l.request(p, a, project, environment, now)
+	if !ok {
+		return false, nil
+	}
+	d := l.set.Decide(l.world, r)
+	return d.Allowed, &d
+}
+
+// mayByGrant returns the just-in-time grant by which the principal may, "" when there is
+// none. With once unset those that are good once are left alone.
+func (l *law) mayByGrant(p sallyport.Principal, a action, project sallyport.ProjectID, environment string, now time.Time, once bool) (sallyport.GrantID, *rights.Decision) {
+	if l == nil {
+		return "", nil
+	}
+	for _, g := range l.jit {
+		if g.Holder.Kind != p.Kind || g.Holder.ID != p.ID || g.Action != string(a) || g.Once && !once || !g.Hours.Cover(now) {
+			continue
+		}
+		r, ok := l.request(p, a, project, environment, now)
+		if !ok {
+			return "", nil
+		}
+		r.Grant = string(g.ID)
+		if d := l.set.Decide(l.world, r); d.Allowed {
+			return g.ID, &d
+		}
+	}
+	return "", nil
+}
+
+// request is the question whether the principal may; false when its credential is not
+// for that, or no policy can name it.
+func (l *law) request(p sallyport.Principal, a action, project sallyport.ProjectID, environment string, now time.Time) (rights.Request, bool) {
 	who, known := uidOf(p.Kind, p.ID)
 	if !known || !within(p, a, project) {
-		return false, nil
+		return rights.Request{}, false
 	}
 	r := rights.Request{Principal: who, Action: rights.Action(string(a)), Resource: rights.TheInstance(), At: now}
 	if project != "" {
@@ -102,8 +153,7 @@ func (l *law) may(p sallyport.Principal, a action, project sallyport.ProjectID, 
 			r.Near = append(r.Near, rights.Environment(name, environment))
 		}
 	}
-	d := l.set.Decide(l.world, r)
-	return d.Allowed, &d
+	return r, true
 }
 
 // within reports whether the credential that p came with is for this.
@@ -146,6 +196,10 @@ func (e *Engine) sight(ctx context.Context) (func(sallyport.ProjectID) bool, err
 	now := e.now()
 	return func(project sallyport.ProjectID) bool {
 		ok, _ := l.may(p, actRead, project, "", now)
+		if !ok {
+			id, _ := l.mayByGrant(p, actRead, project, "", now, false)
+			ok = id != ""
+		}
 		return ok
 	}, nil
 }

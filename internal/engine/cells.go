@@ -217,11 +217,10 @@ func (f *frame) start(j *sallyport.PlanJob, job *sallyport.Job) error {
 		}
 		job.Admitted, job.Cause = true, ""
 	}
-	if why := f.approval(job); why != "" {
-		job.Cause = why
-		f.s.c.Touch(topicRun(job.Run))
-		return f.s.c.Jobs().Save(*job)
+	if enters, err := f.admission(job); err != nil || !enters {
+		return err
 	}
+	job.Cause = ""
 	if j.Call != nil {
 		return f.begin(j, job)
 	}

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -88,6 +89,10 @@ type Config struct {
 	// OwnEgress takes the rules from the commit that a run is of, not from the protected
 	// branch: whoever runs a work tree by hand has no other branch that could decide.
 	OwnEgress bool
+	// Revokers take back what was handed out under grants and is kept elsewhere, by kind.
+	Revokers map[string]Revoker
+	// Assertions checks what people sign with keys of their own when they vote; nil: no signature is taken.
+	Assertions AssertionVerifier
 	// Known are principals that have neither an account nor a token: who comes through
 	// the control socket, the runners of this host.
 	Known []sallyport.Principal
@@ -134,6 +139,9 @@ type Engine struct {
 
 	strangers denials
 
+	assertions AssertionVerifier
+	revokers   map[string]Revoker
+
 	laws  laws                  // who may do what
 	known []sallyport.Principal // without an account
 }
@@ -166,7 +174,7 @@ func New(c Config) (*Engine, error) {
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
 		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, lend: c.Lend, vars: c.Vars, repository: c.Repository, actions: c.Actions, untrusted: c.Untrusted, egress: c.Egress, ownEgress: c.OwnEgress,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
-		known:    slices.Clone(c.Known),
+		known: slices.Clone(c.Known), assertions: c.Assertions, revokers: maps.Clone(c.Revokers),
 		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},
 	}, nil
 }
@@ -175,7 +183,7 @@ func New(c Config) (*Engine, error) {
 func (e *Engine) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{e}, Runs: runs{e}, Artifacts: artifacts{e}, Gates: gates{e},
-		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e}, Doors: doors{e}, Secrets: secrets{e}, Rights: accounts{e},
+		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e}, Doors: doors{e}, Secrets: secrets{e}, Rights: accounts{e}, Approvals: approvals{e},
 	}
 }
 
@@ -206,8 +214,9 @@ type change struct {
 	sallyport.Tx
 	now   time.Time
 	actor string
-	ids   int  // given out
-	law   bool // who may do what is another thing after it
+	who   sallyport.Party // the same, to be kept
+	ids   int             // given out
+	law   bool            // who may do what is another thing after it
 }
 
 // newID returns an id that sorts after those given out in the change before.
@@ -217,10 +226,10 @@ func newID[T ~string](c *change) T {
 }
 
 func (e *Engine) update(ctx context.Context, f func(c *change) error) error {
-	actor := sallyport.PrincipalFrom(ctx).String()
+	who := sallyport.PrincipalFrom(ctx)
 	var last *change
 	err := e.store.Update(ctx, func(tx sallyport.Tx) error {
-		last = &change{Tx: tx, now: e.now(), actor: actor}
+		last = &change{Tx: tx, now: e.now(), actor: who.String(), who: sallyport.PartyOf(who)}
 		return f(last)
 	})
 	if last != nil && last.law {
@@ -260,9 +269,15 @@ func (c *change) record(action, object string, detail any) error {
 
 // enqueue adds work about a subject, to be done from at on.
 func (c *change) enqueue(queue, subject string, labels []string, at time.Time, attempts int) error {
+	return c.enqueueAs(queue, subject, subject, labels, at, attempts)
+}
+
+// enqueueAs is enqueue with a key of its own, for work that may be wanted while other
+// work about the subject ends.
+func (c *change) enqueueAs(queue, key, subject string, labels []string, at time.Time, attempts int) error {
 	c.Touch(topicWork(queue))
 	return c.Work().Enqueue(sallyport.Work{
-		ID: newID[sallyport.WorkID](c), Queue: queue, Key: subject, Subject: subject, Labels: labels,
+		ID: newID[sallyport.WorkID](c), Queue: queue, Key: key, Subject: subject, Labels: labels,
 		RunAt: at, MaxAttempts: attempts, CreatedAt: c.now,
 	})
 }

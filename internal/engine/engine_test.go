@@ -37,8 +37,9 @@ type house struct {
 	runner context.Context
 	p      sallyport.Project
 	dir    string
-	skip   string // a queue that work leaves alone
-	says   string // message of the next commits; "" = change BRANCH
+	skip   string          // a queue that work leaves alone
+	pusher context.Context // who pushes; nil = admin
+	says   string          // message of the next commits; "" = change BRANCH
 
 	mu  sync.Mutex
 	now time.Time
@@ -145,7 +146,11 @@ func (h *house) push(branch string, f files) sallyport.Push {
 	}
 	git("commit", "-q", "-m", message)
 	git("push", "-q", "-f", bare, branch)
-	pushes, err := h.s.Projects.Pushed(h.admin, h.p.ID, []sallyport.RefUpdate{{Ref: "refs/heads/" + branch, Old: sallyport.ZeroCommit, New: git("rev-parse", "HEAD")}})
+	by := h.admin
+	if h.pusher != nil {
+		by = h.pusher
+	}
+	pushes, err := h.s.Projects.Pushed(by, h.p.ID, []sallyport.RefUpdate{{Ref: "refs/heads/" + branch, Old: sallyport.ZeroCommit, New: git("rev-parse", "HEAD")}})
 	check(h.t, err)
 	if len(pushes) != 1 {
 		h.t.Fatalf("got %d pushes, want 1", len(pushes))

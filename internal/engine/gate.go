@@ -110,13 +110,20 @@ type judgement struct {
 	run       sallyport.Run
 	spec      sallyport.EnvironmentSpec
 	statement sallyport.Statement
-	overtaken string // why it does not go out although it may; "" when it does
+	overtaken string                   // why it does not go out although it may; "" when it does
+	ask       *sallyport.AccessRequest // that it waits for; nil when it needs none
+	approvals []policy.EvidenceApproval
 }
 
 // judge assembles the evidence about an artifact, evaluates the gate and has the
 // verdict signed. It keeps nothing.
 func (e *Engine) judge(ctx context.Context, a sallyport.Artifact, spec sallyport.EnvironmentSpec) (judgement, error) {
-	j := judgement{artifact: a, spec: spec}
+	return e.judgeWith(ctx, a, spec, nil)
+}
+
+// judgeWith is judge when people have said yes.
+func (e *Engine) judgeWith(ctx context.Context, a sallyport.Artifact, spec sallyport.EnvironmentSpec, approvals []policy.EvidenceApproval) (judgement, error) {
+	j := judgement{artifact: a, spec: spec, approvals: approvals}
 	if e.notary == nil {
 		return j, sallyport.Errorf(sallyport.CodeUnavailable, "this instance does not sign, so it cannot judge")
 	}
@@ -124,6 +131,11 @@ func (e *Engine) judge(ctx context.Context, a sallyport.Artifact, spec sallyport
 	if err != nil {
 		return j, err
 	}
+	bound, err := boundOf(doc)
+	if err != nil {
+		return j, err
+	}
+	doc.Approvals = j.approvals
 	input, digest, err := doc.Encode()
 	if err != nil {
 		return j, err
@@ -138,6 +150,11 @@ func (e *Engine) judge(ctx context.Context, a sallyport.Artifact, spec sallyport
 		ID: sallyport.NewID[sallyport.VerdictID](now), Project: a.Project, Run: a.Run, Gate: gateName, Environment: spec.Name,
 		Subject: a.Digest, Artifact: a.Name, Decision: outcome.Decision, Reasons: outcome.Reasons,
 		PolicyDigest: sallyport.DigestOf(source), InputDigest: digest, Policy: source, Input: input, At: now,
+	}
+	if j.approvals == nil && (outcome.Decision == sallyport.Ask || outcome.Decision == sallyport.Allow && spec.Holds()) {
+		if j.ask, err = e.askFor(ctx, j, bound); err != nil {
+			return j, err
+		}
 	}
 	return j, e.signVerdict(ctx, &j, doc)
 }
@@ -187,7 +204,7 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 	doc := policy.Evidence{
 		Version: 1, Now: e.now().Format(time.RFC3339),
 		Project:     policy.EvidenceProject{ID: string(p.ID), Name: p.Name, ProtectedRef: p.DefaultRef()},
-		Environment: policy.EvidenceEnvironment{Name: j.spec.Name, Artifact: j.spec.Artifact, Workflow: j.spec.Workflow, Approval: j.spec.Approval, SealedSource: j.spec.SealedSource},
+		Environment: policy.EvidenceEnvironment{Name: j.spec.Name, Artifact: j.spec.Artifact, Workflow: j.spec.Workflow, Approval: j.spec.Approval, Approvals: j.spec.Votes(), SealedSource: j.spec.SealedSource},
 		Subject:     policy.EvidenceSubject{Name: j.artifact.Name, Digest: string(j.artifact.Digest), Size: j.artifact.Size, Tier: j.artifact.Tier, Content: content},
 		Expected:    policy.EvidenceExpected{Issuer: e.instance.Issuer(), Identity: e.instance.BuildIdentity(p.Name, j.spec.Workflow, p.DefaultRef())},
 		Run: policy.EvidenceRun{ID: string(j.run.ID), Conclusion: string(j.run.Conclusion), Commit: j.run.Commit, Ref: j.run.Ref,
@@ -342,6 +359,9 @@ func (c *change) keepJudgement(j judgement) (sallyport.Deployment, error) {
 	}
 	if err := c.Releases().Insert(rel); err != nil {
 		return sallyport.Deployment{}, err
+	}
+	if j.ask != nil && j.overtaken == "" {
+		return c.holdRelease(rel, j)
 	}
 	if j.verdict.Decision != sallyport.Allow {
 		why := fmt.Sprintf("the gate said %s: %s", j.verdict.Decision, j.verdict.Reasons[0])

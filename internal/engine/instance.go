@@ -50,6 +50,9 @@ func (e *Engine) health(ctx context.Context) sallyport.InstanceHealth {
 		if h.Queues, _, err = tx.Work().Counts(e.now()); err != nil {
 			return err
 		}
+		if h.Alarms, err = alarms(tx, e.now()); err != nil {
+			return err
+		}
 		h.Audit.Records, h.Audit.Logged, err = tx.Audit().Count()
 		return err
 	})

@@ -60,7 +60,7 @@ func Reserved(name string) bool { return reservedNames[name] }
 var reservedNames = map[string]bool{
 	"api": true, "yard": true, "static": true, "healthz": true, "readyz": true, "metrics": true, "login": true, "logout": true,
 	"runs": true, "projects": true, "artifacts": true, "deployments": true, "environments": true, "gates": true, "audit": true,
-	"tokens": true, "system": true, "jobs": true, "gate": true, "builders": true, "access": true, "caches": true,
+	"tokens": true, "system": true, "jobs": true, "gate": true, "builders": true, "access": true, "caches": true, "approvals": true, "grants": true, "requests": true, "stops": true,
 }
 
 func validBranch(b string) error {

@@ -19,7 +19,8 @@ type law struct {
 	file     sallyport.AccessFile
 	accounts []sallyport.Account // without those that were removed
 	projects map[sallyport.ProjectID]string
-	broken   error // why the operator's policies are not in force
+	jit      []sallyport.Grant // just-in-time grants that are not over
+	broken   error             // why the operator's policies are not in force
 }
 
 func (l *law) projectName(id sallyport.ProjectID) string {
@@ -84,6 +85,8 @@ type matter struct {
 	projects     []sallyport.Project
 	environments map[string][]string // names by project's name
 	file         sallyport.AccessFile
+	jit          []sallyport.Grant // that were not over when they were read
+	stops        []sallyport.Stop
 }
 
 func (e *Engine) matter(ctx context.Context) (*matter, error) {
@@ -114,6 +117,12 @@ func (m *matter) read(tx sallyport.Tx, now time.Time) error {
 		for _, env := range list {
 			m.environments[p.Name] = append(m.environments[p.Name], env.Name)
 		}
+	}
+	if m.jit, err = openGrants(tx, now); err != nil {
+		return err
+	}
+	if m.stops, err = tx.Stops().Standing(); err != nil {
+		return err
 	}
 	m.file, err = tx.AccessFiles().Current()
 	if sallyport.ErrorCode(err) == sallyport.CodeNotFound {
@@ -179,13 +188,47 @@ func (m *matter) enact() (*law, error) {
 	if l.world, err = rights.NewWorld(entities); err != nil {
 		return nil, err
 	}
-	l.set, err = rights.Compile(rights.Layer{Name: fileLayer, Source: []byte(m.file.Source)}, rights.Layer{Name: "grants", Grants: grants})
+	l.jit = m.jit
+	jit := rights.Layer{Name: "jit"}
+	for _, g := range m.jit {
+		who, ok := uidOf(g.Holder.Kind, g.Holder.ID)
+		what, err := rights.ParseUID(g.Resource)
+		if !ok || err != nil {
+			continue // it lets nothing
+		}
+		jit.Grants = append(jit.Grants, rights.Grant{ID: "jit/" + string(g.ID), Principal: who, Actions: []string{g.Action}, Resource: what,
+			Only: string(g.ID), From: g.StartsAt, Until: g.EndsAt})
+	}
+	l.set, err = rights.Compile(rights.Layer{Name: fileLayer, Source: []byte(m.file.Source)}, rights.Layer{Name: "grants", Grants: grants}, jit,
+		rights.Layer{Name: "stops", Bans: bans(m.stops)})
 	return l, err
+}
+
+// bans are what stops forbid: everything to a principal, and whatever changes a project.
+func bans(stops []sallyport.Stop) (out []rights.Ban) {
+	seen := map[string]bool{}
+	for _, s := range stops {
+		b := rights.Ban{ID: "stop/" + string(s.Kind) + "/" + s.Name}
+		switch s.Kind {
+		case sallyport.StopPerson, sallyport.StopBot, sallyport.StopAgent:
+			b.Principal, _ = uidOf(sallyport.PrincipalKind(s.Kind), s.Name)
+		case sallyport.StopProject:
+			b.Actions = []string{string(actPush), string(actOperate), string(actDeploy), string(actSecrets), string(actApprove)}
+			b.Resource = rights.ProjectUID(s.Name)
+		default: // runners, keys and secrets are looked at where they are used
+			continue
+		}
+		if !seen[b.ID] {
+			seen[b.ID] = true
+			out = append(out, b)
+		}
+	}
+	return out
 }
 
 // emergency is the law for those alone whom this process knows by itself.
 func (m *matter) emergency(why error) (*law, error) {
-	bare := &matter{known: m.known, projects: m.projects, environments: m.environments}
+	bare := &matter{known: m.known, projects: m.projects, environments: m.environments, stops: m.stops}
 	l, err := bare.enact()
 	if err != nil {
 		return nil, err
@@ -251,10 +294,17 @@ func (l *law) grants(a sallyport.Account, who rights.UID) []rights.Grant {
 		return []rights.Grant{{ID: id, Principal: who, Actions: []string{string(actYard)}, Resource: rights.TheInstance()}}
 	}
 	work := []string{string(actRead), string(actFetch), string(actPush), string(actOperate), string(actDeploy)}
-	if a.Admin {
-		return []rights.Grant{{ID: id, Principal: who, Actions: append(work, string(actSecrets), string(actAdmin), string(actInstance)), Resource: rights.TheInstance()}}
+	if a.Kind == sallyport.Person {
+		work = append(work, string(actApprove))
 	}
-	out := []rights.Grant{{ID: id, Principal: who, Actions: []string{string(actInstance)}, Resource: rights.TheInstance()}}
+	if a.Admin {
+		all := append(work, string(actSecrets), string(actAdmin), string(actInstance), string(actRequest))
+		if a.Kind == sallyport.Person {
+			all = append(all, string(actEmergency))
+		}
+		return []rights.Grant{{ID: id, Principal: who, Actions: all, Resource: rights.TheInstance()}}
+	}
+	out := []rights.Grant{{ID: id, Principal: who, Actions: []string{string(actInstance), string(actRequest)}, Resource: rights.TheInstance()}}
 	for _, p := range a.Projects {
 		if name, ok := l.projects[p]; ok {
 			out = append(out, rights.Grant{ID: "work/" + name + "/" + whose, Principal: who, Actions: work, Resource: rights.ProjectUID(name)})

@@ -2,10 +2,8 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/sallyport-ci/sallyport"
@@ -47,8 +45,8 @@ func (e *Engine) rules(ctx context.Context, p sallyport.Project, push sallyport.
 		return nil, err
 	}
 	for _, s := range specs {
-		if s.Approval || len(s.Refs) > 0 {
-			rules.Environments = append(rules.Environments, sallyport.PlanEnvironmentRule{Name: s.Name, Approval: s.Approval, Refs: s.Refs})
+		if s.Holds() || len(s.Refs) > 0 {
+			rules.Environments = append(rules.Environments, sallyport.PlanEnvironmentRule{Name: s.Name, EntryRules: s.EntryRules})
 		}
 	}
 	return rules, nil
@@ -117,15 +115,10 @@ func entry(t sallyport.Tree, key string) sallyport.Tree {
 // rule returns the rule of the environment that the job names; nil when it has none.
 // Names of environments do not differ by case.
 func (f *frame) rule(j *sallyport.Job) *sallyport.PlanEnvironmentRule {
-	if j.Environment == nil || f.s.plan.Rules == nil {
+	if j.Environment == nil {
 		return nil
 	}
-	all := f.s.plan.Rules.Environments
-	i := slices.IndexFunc(all, func(r sallyport.PlanEnvironmentRule) bool { return strings.EqualFold(r.Name, j.Environment.Name) })
-	if i < 0 {
-		return nil
-	}
-	return &all[i]
+	return ruleOf(f.s.plan, j.Environment.Name)
 }
 
 // refusal is the error of a job that may not enter its environment.
@@ -152,15 +145,6 @@ func (f *frame) refusal(j *sallyport.Job) error {
 // what caused it was not. Nothing may take the ref's name for its word.
 func (s *settlement) belowItsRef() bool {
 	return s.run.Tier.Rank() < tierOf(s.p, s.run.Ref).Rank()
-}
-
-// approval is why a job waits before its environment; "" when it may go on.
-func (f *frame) approval(j *sallyport.Job) string {
-	if r := f.rule(j); r == nil || !r.Approval {
-		return ""
-	}
-	return fmt.Sprintf("waits for approval of environment %s; approvals are not available yet: cancel the run, or take the approval out of %s on %s and start it again",
-		j.Environment.Name, environment.File, f.s.p.DefaultBranch)
 }
 
 // allowedRef matches a ref against the patterns of an environment: names of

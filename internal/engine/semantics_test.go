@@ -286,7 +286,7 @@ func TestEnvironmentRules(t *testing.T) {
 	for _, c := range []struct{ name, deploy, env, branch, want, cause string }{
 		{"no rules", "", "production", "main", "a=queued run=queued", ""},
 		{"not declared", rules, "other", "main", "a=queued run=queued", ""},
-		{"approval", rules, "Production", "main", "a=waiting run=queued", "waits for approval of environment Production; approvals are not available yet"},
+		{"approval", rules, "Production", "main", "a=waiting run=queued", "waits for approval of environment production: 0 of 1"},
 		{"approval, no deployment", rules, "{name: production, deployment: false}", "main", "a=waiting run=queued", "waits for approval"},
 		{"ref", rules, "staging", "main", "a=queued run=queued", ""},
 		{"ref by pattern", rules, "staging", "release/1", "a=queued run=queued", ""},

@@ -154,6 +154,16 @@ func (s *settlement) conclude(f *frame) error {
 	if err := s.c.completeRun(&s.run, how, why); err != nil {
 		return err
 	}
+	if s.plan.Rules != nil {
+		for _, r := range s.plan.Rules.Environments {
+			if !r.Holds() {
+				continue
+			}
+			if err := s.c.withdraw(entrySubject(s.run.ID, r.Name), sallyport.RequestWithdrawn, "the run is over"); err != nil {
+				return err
+			}
+		}
+	}
 	if err := s.e.afterRun(s.c, s.p, s.run); err != nil {
 		return err
 	}

@@ -31,7 +31,9 @@ func (e *Engine) river() []stage {
 		{sallyport.QueuePlan, 2, e.plan, e.planFailed},
 		{sallyport.QueueCollect, 4, e.collect, e.collectFailed},
 		{sallyport.QueueGate, 2, e.gate, e.gateFailed},
+		{sallyport.QueueAdmit, 2, e.admit, e.admitFailed},
 		{sallyport.QueueDeploy, 4, e.deploy, e.deployFailed},
+		{sallyport.QueueRevoke, 2, e.revoke, e.revokeFailed},
 		{sallyport.QueueForget, 1, e.forget, e.forgetFailed},
 		{sallyport.QueueWatch, maxWatched, e.watch, e.watchFailed},
 	}

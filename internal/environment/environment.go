@@ -13,11 +13,15 @@
 //	    listen: 127.0.0.1:8443               # default: a free loopback port, kept
 //	    drain: 10s
 //	    health: {path: /healthz, interval: 250ms, healthy: 3, startup: 30s, watch: 10s, max_errors: 3}
-//	    approval: required                   # default: none
+//	    approval: required                   # default: none; reviewers and approvals say it too
+//	    reviewers: [person/anna, team/ops]   # default: all whom policies let approve
+//	    approvals: 2                         # how many distinct people; default 1
+//	    wait-timer: 10m                      # after it was ready; default: none
+//	    hours: [mon-fri 09:00-17:00 Europe/Vienna]  # in which anything enters; default: always
 //	    source: unchanged                    # no build may edit tracked files; default: it may
 //	    refs: [main, release/*, refs/tags/v*]  # whose jobs may name it; default: all
 //
-// An environment with nothing but approval and refs is for jobs alone: no release goes there.
+// An environment with nothing but rules of who may enter, and when, is for jobs alone: no release goes there.
 package environment
 
 import (
@@ -28,6 +32,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +54,10 @@ const (
 	maxText         = 4096
 	maxDepth        = 8
 	maxRefs         = 50
+	maxReviewers    = 50
+	maxApprovals    = 20
+	maxHours        = 20
+	maxWait         = 30 * 24 * time.Hour // GitHub's bound
 )
 
 type document struct {
@@ -66,7 +75,13 @@ type declared struct {
 	Health   health    `yaml:"health"`
 	Approval string    `yaml:"approval"`
 	Refs     []string  `yaml:"refs"`
-	Source   string    `yaml:"source"`
+
+	Reviewers []string `yaml:"reviewers"`
+	Approvals *int     `yaml:"approvals"`
+	Wait      duration `yaml:"wait-timer"`
+	Hours     []string `yaml:"hours"`
+
+	Source string `yaml:"source"`
 }
 
 type health struct {
@@ -242,14 +257,15 @@ func parseOne(nameNode, body *yaml.Node, seen map[string]bool) (sallyport.Enviro
 	if err != nil {
 		return sallyport.EnvironmentSpec{}, err
 	}
-	if why := checkRules(d); why != "" {
+	rules, why := d.rules()
+	if why != "" {
 		return sallyport.EnvironmentSpec{}, &place{nameNode, fmt.Sprintf("environment %s: %s", name, why)}
 	}
 	if rulesAlone(body) {
-		return sallyport.EnvironmentSpec{Name: name, Approval: d.Approval != "", Refs: d.Refs}, nil
+		return sallyport.EnvironmentSpec{Name: name, EntryRules: rules}, nil
 	}
 	spec := sallyport.EnvironmentSpec{
-		Approval: d.Approval != "", Refs: d.Refs, SealedSource: d.Source != "",
+		EntryRules: rules, SealedSource: d.Source != "",
 		Name: name, Artifact: d.Artifact, Workflow: d.Workflow, Command: d.Command, Env: env, Port: d.Port, Listen: d.Listen,
 		Drain: time.Duration(d.Drain),
 		Health: sallyport.HealthSpec{Path: d.Health.Path, Interval: time.Duration(d.Health.Interval), Healthy: d.Health.Healthy,
@@ -264,16 +280,63 @@ func parseOne(nameNode, body *yaml.Node, seen map[string]bool) (sallyport.Enviro
 // rulesAlone reports whether a declaration says only who may enter.
 func rulesAlone(body *yaml.Node) bool {
 	for i := 0; i+1 < len(body.Content); i += 2 {
-		if k := body.Content[i].Value; k != "approval" && k != "refs" {
+		switch body.Content[i].Value {
+		case "approval", "refs", "reviewers", "approvals", "wait-timer", "hours":
+		default:
 			return false
 		}
 	}
 	return len(body.Content) > 0
 }
 
+// rules returns who may enter and when, or what is wrong with it.
+func (d declared) rules() (sallyport.EntryRules, string) {
+	r := sallyport.EntryRules{Refs: d.Refs, Wait: time.Duration(d.Wait)}
+	if why := checkRules(d); why != "" {
+		return r, why
+	}
+	r.Approval = d.Approval != "" || d.Approvals != nil || len(d.Reviewers) > 0
+	if d.Approvals != nil {
+		r.Needed = *d.Approvals
+	}
+	teams := false
+	for _, who := range d.Reviewers {
+		kind, name, _ := strings.Cut(who, "/")
+		if err := sallyport.ValidName(kind, name); err != nil || kind != "person" && kind != "team" {
+			return r, fmt.Sprintf("reviewers: %.80q is nobody; write person/NAME or team/NAME", who)
+		}
+		if slices.Contains(r.Reviewers, who) {
+			return r, fmt.Sprintf("reviewers: %s stands twice", who)
+		}
+		teams = teams || kind == "team"
+		r.Reviewers = append(r.Reviewers, who)
+	}
+	if len(r.Reviewers) > 0 && !teams && r.Needed > len(r.Reviewers) {
+		return r, fmt.Sprintf("approvals: %d people can never be had from %d reviewers", r.Needed, len(r.Reviewers))
+	}
+	for _, text := range d.Hours {
+		w, err := sallyport.ParseWindow(text)
+		if err != nil {
+			return r, "hours: " + err.Error() + "; write for example mon-fri 09:00-17:00 Europe/Vienna"
+		}
+		r.Hours = append(r.Hours, w)
+	}
+	return r, ""
+}
+
 func checkRules(d declared) string {
 	if d.Approval != "" && d.Approval != "required" {
 		return "approval: required is the one value; leave the key out for none"
+	}
+	switch {
+	case d.Approvals != nil && (*d.Approvals < 1 || *d.Approvals > maxApprovals):
+		return fmt.Sprintf("approvals: from 1 to %d people; leave the key out for none", maxApprovals)
+	case len(d.Reviewers) > maxReviewers:
+		return fmt.Sprintf("reviewers: more than %d", maxReviewers)
+	case len(d.Hours) > maxHours:
+		return fmt.Sprintf("hours: more than %d windows", maxHours)
+	case time.Duration(d.Wait) > maxWait:
+		return "wait-timer: at most 720h"
 	}
 	if d.Source != "" && d.Source != "unchanged" {
 		return "source: unchanged is the one value; leave the key out where builds may edit tracked files"

@@ -34,6 +34,27 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestParseRules(t *testing.T) {
+	t.Parallel()
+	specs, diags := Parse([]byte(`environments:
+  a: {approval: required}
+  b: {reviewers: [person/anna, team/ops], approvals: 2, wait-timer: 10m, hours: [mon-fri 09:00-17:00  UTC], refs: [main]}
+  c: {wait-timer: 1h}
+`))
+	if len(diags) > 0 || len(specs) != 3 {
+		t.Fatalf("got %v, %v", specs, diags)
+	}
+	if r := specs[0].EntryRules; !r.Approval || r.Votes() != 1 || !r.Holds() {
+		t.Errorf("a: %+v", r)
+	}
+	if r := specs[1].EntryRules; !r.Approval || r.Votes() != 2 || len(r.Reviewers) != 2 || r.Wait != 10*time.Minute || r.Hours[0] != "mon-fri 09:00-17:00 UTC" || specs[1].Artifact != "" {
+		t.Errorf("b: %+v", r)
+	}
+	if r := specs[2].EntryRules; r.Approval || r.Votes() != 0 || !r.Holds() {
+		t.Errorf("c: %+v", r)
+	}
+}
+
 func TestParseErrors(t *testing.T) {
 	t.Parallel()
 	one := func(extra string) string {
@@ -57,6 +78,14 @@ func TestParseErrors(t *testing.T) {
 		{"public listen", one("    listen: 0.0.0.0:80\n"), "loopback"},
 		{"PORT", one("    env: {PORT: 1}\n"), "set from port"},
 		{"variable name", one("    env: {A-B: 1}\n"), "not a variable's name"},
+		{"approval", one("    approval: please\n"), "required is the one value"},
+		{"no approvals", one("    approvals: 0\n"), "approvals: from 1"},
+		{"more approvals than reviewers", one("    approvals: 2\n    reviewers: [person/anna]\n"), "2 people can never be had from 1"},
+		{"reviewer of no kind", one("    reviewers: [anna]\n"), "write person/NAME or team/NAME"},
+		{"reviewer of another kind", one("    reviewers: [bot/ci]\n"), "write person/NAME or team/NAME"},
+		{"reviewer twice", one("    reviewers: [person/anna, person/anna]\n"), "stands twice"},
+		{"hours", one("    hours: [at night]\n"), "not a window of hours"},
+		{"wait for ever", one("    wait-timer: 721h\n"), "at most 720h"},
 		{"alias", "a: &x 1\nenvironments: *x", "anchors and aliases"},
 		{"deep", "environments: " + strings.Repeat("[", 50) + strings.Repeat("]", 50), "nested too deeply"},
 		{"two documents", one("---\n{}\n"), "one document"},

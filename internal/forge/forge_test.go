@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -207,7 +208,7 @@ func TestPushAndRead(t *testing.T) {
 	}
 
 	u.write("README.md", "changed\n")
-	second := u.commit("second")
+	second := u.commit("second\n\nCo-authored-by: Bea Second <bea@example.com>")
 	u.git("tag", "-a", "v1", "-m", "one")
 	u.git("push", h.repo(), "main", "v1")
 	refs, err := g.Refs(ctx, p)
@@ -224,6 +225,19 @@ func TestPushAndRead(t *testing.T) {
 	}
 	if paths, more, err = g.Changed(ctx, p, "", second, 2); err != nil || !more || len(paths) != 2 {
 		t.Errorf("Changed from nothing = %q, %v, %v", paths, more, err)
+	}
+	all, more, err := g.Authors(ctx, p, "", second, 10)
+	if err != nil || more || len(all) < 4 || !slices.Contains(all, "Bea Second") || !slices.Contains(all, "bea@example.com") {
+		t.Errorf("Authors = %q, %v, %v", all, more, err)
+	}
+	if who, more, err := g.Authors(ctx, p, first, second, len(all)-1); err != nil || !more || len(who) != len(all)-1 {
+		t.Errorf("some of the Authors = %q, %v, %v", who, more, err)
+	}
+	if who, _, err := g.Authors(ctx, p, second, first, 10); err != nil || len(who) != 0 {
+		t.Errorf("Authors of nothing = %q, %v", who, err)
+	}
+	if _, _, err := g.Authors(ctx, p, "", strings.Repeat("1", 40), 10); sallyport.ErrorCode(err) != sallyport.CodeNotFound {
+		t.Errorf("Authors of what is not there: %v", err)
 	}
 	for _, c := range []struct {
 		tip, commit string

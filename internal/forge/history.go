@@ -100,6 +100,64 @@ func (g *Git) Changed(ctx context.Context, p sallyport.ProjectID, before, id str
 	return paths, false, nil
 }
 
+// Authors returns who wrote, who made and who is named as a co-author of the commits that
+// are in one and not in the other.
+func (g *Git) Authors(ctx context.Context, p sallyport.ProjectID, before, id string, max int) (who []string, more bool, err error) {
+	if err := checkCommit(id); err != nil {
+		return nil, false, err
+	}
+	repo, err := g.open(p)
+	if err != nil {
+		return nil, false, err
+	}
+	args := []string{"log", "-z", "--no-show-signature", "--no-mailmap", "--format=%an%n%ae%n%cn%n%ce%n%(trailers:key=Co-authored-by,valueonly,only)", "--end-of-options", id}
+	if before != "" {
+		if err := checkCommit(before); err != nil {
+			return nil, false, err
+		}
+		args = append(args, "^"+before)
+	}
+	errEnough := errors.New("enough")
+	seen := map[string]bool{"": true}
+	err = g.stream(ctx, command{repo: repo, args: append(args, "--")}, func(r io.Reader) error {
+		in := bufio.NewReader(r)
+		for {
+			record, err := in.ReadString(0)
+			for _, name := range strings.Split(strings.TrimSuffix(record, "\x00"), "\n") {
+				for _, part := range strings.FieldsFunc(text(name), func(r rune) bool { return r == '<' || r == '>' }) { // of a co-author both
+					if part = strings.TrimSpace(part); seen[part] {
+						continue
+					}
+					if len(who) == max {
+						return errEnough
+					}
+					seen[part] = true
+					who = append(who, part)
+				}
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+	switch {
+	case errors.Is(err, errEnough):
+		return who, true, nil
+	case exitCode(err) == 128:
+		ids := []string{id}
+		if before != "" {
+			ids = append(ids, before)
+		}
+		return nil, false, g.missing(ctx, p, err, ids...)
+	case err != nil:
+		return nil, false, fmt.Errorf("list authors: %w", err)
+	}
+	return who, false, nil
+}
+
 // Contains reports whether commit is an ancestor of, or equal to, tip.
 func (g *Git) Contains(ctx context.Context, p sallyport.ProjectID, tip, id string) (bool, error) {
 	if err := checkCommit(tip); err != nil {

@@ -18,6 +18,16 @@ type Evidence struct {
 	Expected    EvidenceExpected    `json:"expected"`
 	Run         EvidenceRun         `json:"run"`
 	Statements  []EvidenceStatement `json:"statements"`
+	// Approvals are what people said yes to: this very evidence, with all but these.
+	Approvals []EvidenceApproval `json:"approvals,omitempty"`
+}
+
+// EvidenceApproval is the yes of one person, each of whom stands once.
+type EvidenceApproval struct {
+	By      string `json:"by"` // id
+	At      string `json:"at"` // RFC 3339
+	Request string `json:"request"`
+	Digest  string `json:"digest"` // of the request
 }
 
 type EvidenceProject struct {
@@ -31,6 +41,8 @@ type EvidenceEnvironment struct {
 	Artifact string `json:"artifact"` // the one that is deployed there
 	Workflow string `json:"workflow"` // must have built the artifact
 	Approval bool   `json:"approval,omitempty"`
+	// Approvals is how many people must say yes where Approval is set; 0 is 1.
+	Approvals int `json:"approvals,omitempty"`
 	// SealedSource wants proof that the build edited no tracked file.
 	SealedSource bool `json:"sealed_source,omitempty"`
 }

@@ -68,7 +68,20 @@ func TestDefaultGate(t *testing.T) {
 		reason string // part of one of the reasons
 	}{
 		{"all there", func(*Evidence) {}, sallyport.Allow, "provenance by https://ci/builders/standard/v1"},
-		{"approval", func(e *Evidence) { e.Environment.Approval = true }, sallyport.Ask, "asks for an approval"},
+		{"approval", func(e *Evidence) { e.Environment.Approval = true }, sallyport.Ask, "asks for the approval of 1, and 0 gave it"},
+		{"approved", func(e *Evidence) { e.Environment.Approval, e.Approvals = true, approvedBy("a") }, sallyport.Allow, "approved by a"},
+		{"approved by one of two", func(e *Evidence) {
+			e.Environment.Approval, e.Environment.Approvals, e.Approvals = true, 2, approvedBy("a")
+		}, sallyport.Ask, "of 2, and 1 gave it"},
+		{"by one person twice", func(e *Evidence) {
+			e.Environment.Approval, e.Environment.Approvals, e.Approvals = true, 2, approvedBy("a", "a")
+		}, sallyport.Ask, "of 2, and 1 gave it"},
+		{"by more", func(e *Evidence) {
+			e.Environment.Approval, e.Environment.Approvals, e.Approvals = true, 2, approvedBy("a", "b", "c")
+		}, sallyport.Allow, "approved by c"},
+		{"approved and not proven", func(e *Evidence) {
+			e.Environment.Approval, e.Approvals, e.Subject.Content = true, approvedBy("a"), "other bytes"
+		}, sallyport.Deny, "the kept content"},
 		{"release tier", func(e *Evidence) { e.Subject.Tier = sallyport.TierRelease }, sallyport.Allow, "provenance by"},
 		{"no statement", func(e *Evidence) { e.Statements = []EvidenceStatement{} }, sallyport.Deny, "no provenance for"},
 		{"not verified", func(e *Evidence) { e.Statements[0].Verified = false; e.Statements[0].Problem = "bad signature" }, sallyport.Deny, "bad signature"},
@@ -243,4 +256,11 @@ func TestCancelledJudgementIsNoVerdict(t *testing.T) {
 	if o, err := gates.Judge(ctx, slow, document); err == nil {
 		t.Errorf("got %+v, want an error", o)
 	}
+}
+
+func approvedBy(who ...string) (out []EvidenceApproval) {
+	for _, by := range who {
+		out = append(out, EvidenceApproval{By: by, At: "2026-11-28T12:00:00Z", Request: "r", Digest: "sha256:" + strings.Repeat("0", 64)})
+	}
+	return out
 }

@@ -170,6 +170,30 @@ type (
 			Source string `json:"source" doc:"Policies in Cedar"`
 		}
 	}
+	AskIn struct {
+		Body sallyport.AccessAsk
+	}
+	ByRequest struct {
+		Request sallyport.RequestID `path:"request" maxLength:"36"`
+	}
+	RequestsIn struct {
+		Project sallyport.ProjectID `query:"project" maxLength:"64" doc:"Name or id of the project"`
+		Open    bool                `query:"open" doc:"Those alone of which something may still come"`
+		Paged
+	}
+	VoteIn struct {
+		ByRequest
+		Body sallyport.Vote
+	}
+	ByGrant struct {
+		Grant sallyport.GrantID `path:"grant" maxLength:"36"`
+	}
+	RevokeIn struct {
+		ByGrant
+		Body struct {
+			Why string `json:"why,omitempty" maxLength:"500"`
+		}
+	}
 	DeniedIn struct {
 		Body struct {
 			What string `json:"what" maxLength:"256"`
@@ -249,6 +273,15 @@ var (
 	WhoCan        = get[WhoCanIn, List[sallyport.Holder]]("who-can", "/access/who-can", "List all who may do an action to a resource")
 	CompareAccess = post[AccessSourceIn, sallyport.AccessChange]("compare-access", "/access/compare", "Tell what policies would change")
 	SetAccess     = post[AccessSourceIn, sallyport.AccessChange]("set-access", "/access/rules", "Put policies in force")
+
+	AskAccess       = post[AskIn, sallyport.RequestStatus]("ask-access", "/requests", "Ask to do something for a while")
+	ListRequests    = get[RequestsIn, List[sallyport.RequestStatus]]("list-requests", "/requests", "List what asks for approval")
+	ShowRequest     = get[ByRequest, sallyport.RequestStatus]("show-request", "/requests/{request}", "Show a request, its effect and who may vote")
+	VoteOn          = post[VoteIn, sallyport.RequestStatus]("vote", "/requests/{request}/votes", "Approve or reject a request")
+	WithdrawRequest = Call[ByRequest, None]{ID: "withdraw-request", Method: http.MethodDelete, Path: Prefix + "/requests/{request}", Summary: "Withdraw a request"}
+	ActivateGrant   = post[ByRequest, sallyport.GrantStatus]("activate-grant", "/requests/{request}/grant", "Begin the time of access that was approved")
+	ListGrants      = get[Paged, List[sallyport.GrantStatus]]("list-grants", "/grants", "List grants of access for a while")
+	RevokeGrant     = post[RevokeIn, None]("revoke-grant", "/grants/{grant}/revoke", "End a grant")
 
 	Identity        = get[IdentityIn, BuildIdentity]("build-identity", "/identity", "Show the certificate identity of a workflow's builds")
 	ShowTokenIssuer = get[Nothing, TokenIssuer]("token-issuer", "/token-issuer", "Show the issuer of ID tokens and its keys")

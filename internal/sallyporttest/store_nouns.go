@@ -83,6 +83,29 @@ func testPushes(t *testing.T, s sallyport.Store) {
 		wantErr(t, "key of another project", err, sallyport.CodeNotFound)
 		_, err = tx.Pushes().Get("again")
 		wantErr(t, "refused push", err, sallyport.CodeNotFound)
+		for _, id := range []sallyport.PushID{"x1", "x2", "x3"} {
+			more := want
+			more.ID, more.Event, more.Key = id, "push", string(id)
+			if id == "x2" {
+				more.Event = "schedule"
+			}
+			if err := tx.Pushes().Insert(more); err != nil {
+				return err
+			}
+		}
+		between := func(after, upto sallyport.PushID, limit int) (ids []sallyport.PushID) {
+			list, err := tx.Pushes().Between(want.Project, after, upto, limit)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, p := range list {
+				ids = append(ids, p.ID)
+			}
+			return ids
+		}
+		wantEqual(t, "pushes between", between("x0", "x3", 10), []sallyport.PushID{"x3", "x1"})
+		wantEqual(t, "after the first", between("x1", "x3", 10), []sallyport.PushID{"x3"})
+		wantEqual(t, "at most one", between("", "x3", 1), []sallyport.PushID{"x3"})
 		return nil
 	})
 }

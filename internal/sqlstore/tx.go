@@ -51,6 +51,10 @@ type (
 	secrets      struct{ *tx }
 	accounts     struct{ *tx }
 	accessFiles  struct{ *tx }
+	requests     struct{ *tx }
+	grants       struct{ *tx }
+	accessEvents struct{ *tx }
+	stops        struct{ *tx }
 )
 
 func (t *tx) Projects() sallyport.ProjectTx         { return projects{t} }
@@ -71,6 +75,10 @@ func (t *tx) Doors() sallyport.DoorTx               { return doors{t} }
 func (t *tx) Secrets() sallyport.SecretTx           { return secrets{t} }
 func (t *tx) Accounts() sallyport.AccountTx         { return accounts{t} }
 func (t *tx) AccessFiles() sallyport.AccessFileTx   { return accessFiles{t} }
+func (t *tx) Requests() sallyport.RequestTx         { return requests{t} }
+func (t *tx) Grants() sallyport.GrantTx             { return grants{t} }
+func (t *tx) AccessEvents() sallyport.AccessEventTx { return accessEvents{t} }
+func (t *tx) Stops() sallyport.StopTx               { return stops{t} }
 
 // Touch signals the topic's watchers after the commit. A topic has no line end, and at most 1 KiB.
 func (t *tx) Touch(topic string) {

@@ -8,9 +8,19 @@ allow if count(missing) == 0
 
 default ask := false
 
-ask if input.environment.approval == true
+ask if {
+	input.environment.approval == true
+	count(approvers) < needed
+}
 
-asked contains sprintf("environment %s asks for an approval, and approvals are not available yet", [input.environment.name]) if ask
+# Distinct people; a person who is named twice is one.
+approvers := {a.by | some a in object.get(input, "approvals", [])}
+
+needed := object.get(input.environment, "approvals", 1)
+
+asked contains sprintf("environment %s asks for the approval of %d, and %d gave it", [input.environment.name, needed, count(approvers)]) if ask
+
+asked contains sprintf("approved by %s", [by]) if some by in approvers
 
 reasons := {m | some m in missing} if count(missing) > 0
 

@@ -19,6 +19,7 @@ type Request struct {
 	Action    UID
 	Resource  UID
 	At        time.Time
+	Grant     string // the just-in-time grant that it comes with, "" for none
 	// Near are entities about the request that the world does not keep.
 	Near []Entity
 }
@@ -67,7 +68,7 @@ func (s *Set) decide(w *World, r Request) Decision {
 		return d
 	}
 	decision, diagnostic := cedar.Authorize(slice{s, r, entities.up(r.Principal), entities.up(r.Resource)}, entities, cedar.Request{
-		Principal: r.Principal, Action: r.Action, Resource: r.Resource, Context: asked(r.At),
+		Principal: r.Principal, Action: r.Action, Resource: r.Resource, Context: asked(r.At, r.Grant),
 	})
 	d.Allowed = decision == cedar.Allow && len(diagnostic.Errors) == 0
 	for _, reason := range diagnostic.Reasons {
@@ -82,8 +83,12 @@ func (s *Set) decide(w *World, r Request) Decision {
 }
 
 // asked is the context of a request.
-func asked(at time.Time) types.Record {
-	return types.NewRecord(types.RecordMap{"at": types.NewDatetime(at)})
+func asked(at time.Time, grant string) types.Record {
+	m := types.RecordMap{"at": types.NewDatetime(at)}
+	if grant != "" {
+		m["grant"] = types.String(grant)
+	}
+	return types.NewRecord(m)
 }
 
 // slice is the part of a set that can matter to a request: what is left out has a
@@ -156,6 +161,9 @@ func (d Decision) record() *record {
 	r := &record{Allowed: d.Allowed, Principal: d.Request.Principal.String(), Action: string(d.Request.Action.ID), Resource: d.Request.Resource.String(),
 		Context: map[string]any{"at": d.Request.At.UTC().Format(time.RFC3339Nano)}, Determining: d.Determining, Errors: d.Errors, Near: d.Request.Near,
 		Policies: d.Policies, Entities: d.Entities, Engine: EngineVersion}
+	if d.Request.Grant != "" {
+		r.Context["grant"] = d.Request.Grant
+	}
 	if d.Sponsor != nil {
 		r.Sponsor = d.Sponsor.record()
 	}

@@ -271,9 +271,10 @@ permit (principal in Team::"ops", action == Action::"deploy", resource == Enviro
 	if len(d.Lost) != 3 {
 		t.Errorf("lost %v", d.Lost)
 	}
-	// People, bots and agents ask 6 actions about 6 things and 2 about the instance; a runner, and jobs and such about secrets.
-	askers := len(w.Of(TypePerson, TypeBot, TypeAgent))
-	if want := int64(6*askers*6 + 2*askers + 1 + len(w.Of(TypePipeline, TypeJob, TypeService, TypeEnvironment))*2); d.Asked != want {
+	// People, bots and agents ask 6 actions about 6 things and 3 about the instance; people 2 more about all things, and
+	// with bots they stop projects; a runner, and jobs and such about secrets.
+	askers, people, shut := len(w.Of(TypePerson, TypeBot, TypeAgent)), len(w.Of(TypePerson)), len(w.Of(TypeInstance, TypeProject))
+	if want := int64(6*askers*6 + 3*askers + 2*people*6 + (2*people+len(w.Of(TypeBot)))*shut + 1 + len(w.Of(TypePipeline, TypeJob, TypeService, TypeEnvironment))*2); d.Asked != want {
 		t.Errorf("asked %d, want %d", d.Asked, want)
 	}
 	// The same policies, another world: a person joins a team.

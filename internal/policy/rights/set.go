@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/schema"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
@@ -41,13 +43,23 @@ const builtinLayer = "builtin"
 
 // ownIDs are how the ids of policies begin that no file may give: of the built-in
 // ones, and of grants to their makers.
-var ownIDs = []string{"builtin/", "grant/", "work/"}
+var ownIDs = []string{"builtin/", "grant/", "work/", "jit/", "stop/"}
 
 // Layer is a part of a policy set: a file, or grants.
 type Layer struct {
 	Name   string // of the file, for places; also before the ids of its policies
 	Source []byte
 	Grants []Grant
+	Bans   []Ban
+}
+
+// Ban forbids everything to one principal, or some actions to anybody on one resource and
+// what is in it.
+type Ban struct {
+	ID        string // of the policy
+	Principal UID
+	Actions   []string
+	Resource  UID
 }
 
 // Grant is an exact permit that Sallyport writes itself, for one principal.
@@ -56,6 +68,10 @@ type Grant struct {
 	Principal UID
 	Actions   []string
 	Resource  UID // and what is in it
+	// Only makes it good for requests that come with this just-in-time grant, from one
+	// moment to another.
+	Only        string
+	From, Until time.Time
 }
 
 // Policy is a policy of a set, as it is written.
@@ -139,7 +155,7 @@ func Compile(layers ...Layer) (*Set, error) {
 			r.heads()
 			place := Finding{File: l.Name, Line: r.tree.Position.Line, Column: r.tree.Position.Column, Policy: string(r.id)}
 			wrong := check(r, validator, place)
-			if l.Name != builtinLayer && i >= len(l.Grants) && slices.ContainsFunc(ownIDs, func(p string) bool { return strings.HasPrefix(string(r.id), p) }) {
+			if l.Name != builtinLayer && i >= len(l.Grants)+len(l.Bans) && slices.ContainsFunc(ownIDs, func(p string) bool { return strings.HasPrefix(string(r.id), p) }) {
 				place.Text = "an @id that begins so is given by Sallyport alone"
 				wrong = append(wrong, place)
 			}
@@ -170,6 +186,9 @@ func Compile(layers ...Layer) (*Set, error) {
 func (l Layer) policies() (list cedar.PolicyList, wrong Findings) {
 	for _, g := range l.Grants {
 		list = append(list, g.policy())
+	}
+	for _, b := range l.Bans {
+		list = append(list, b.policy())
 	}
 	if len(l.Source) > MaxSource {
 		return nil, Findings{{File: l.Name, Text: fmt.Sprintf("larger than %d bytes", MaxSource)}}
@@ -305,7 +324,33 @@ func (g Grant) policy() *cedar.Policy {
 		actions[i] = Action(a)
 	}
 	p := ast.Permit().PrincipalEq(g.Principal).ActionInSet(actions...).ResourceIn(g.Resource)
+	if g.Only != "" {
+		context := ast.Context()
+		p = p.When(context.Has("grant").And(context.Access("grant").Equal(ast.String(types.String(g.Only)))).
+			And(context.Access("at").GreaterThanOrEqual(moment(g.From))).
+			And(context.Access("at").LessThan(moment(g.Until))))
+	}
 	p.Annotations = []ast.AnnotationType{{Key: "id", Value: cedar.String(g.ID)}}
+	return policyOf(p)
+}
+
+// moment writes a time as a file would.
+func moment(t time.Time) ast.Node {
+	return ast.ExtensionCall("datetime", ast.String(types.String(t.UTC().Format("2006-01-02T15:04:05.000Z"))))
+}
+
+func (b Ban) policy() *cedar.Policy {
+	p := ast.Forbid()
+	if b.Principal != (UID{}) {
+		p = p.PrincipalEq(b.Principal)
+	} else {
+		actions := make([]UID, len(b.Actions))
+		for i, a := range b.Actions {
+			actions[i] = Action(a)
+		}
+		p = p.ActionInSet(actions...).ResourceIn(b.Resource)
+	}
+	p.Annotations = []ast.AnnotationType{{Key: "id", Value: cedar.String(b.ID)}}
 	return policyOf(p)
 }
 
