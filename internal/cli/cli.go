@@ -51,6 +51,10 @@ type commands struct {
 	Agents   agentsCmd   `cmd:"" help:"Add, list and remove agents and who sponsors them."`
 	Access   accessCmd   `cmd:"" help:"Show and change who may do what."`
 
+	Approvals approvalsCmd `cmd:"" help:"List, show, approve and reject what asks for approval."`
+	Request   requestCmd   `cmd:"" help:"Ask to do something for a while that you may not."`
+	Grants    grantsCmd    `cmd:"" help:"List, activate and revoke access that was granted for a while."`
+
 	Runs     runsCmd     `cmd:"" help:"List runs, or show one."`
 	Logs     logsCmd     `cmd:"" help:"Print the log of a run or a job."`
 	Trace    traceCmd    `cmd:"" help:"Show what jobs did, seen from outside their rooms: programs, changes to the source."`
