@@ -252,6 +252,25 @@ func TestWithoutScriptInBrowser(t *testing.T) {
 	}
 }
 
+// TestApproveByKeyboardInBrowser says yes on a phone, in the dark, by keyboard alone and
+// without script.
+func TestApproveByKeyboardInBrowser(t *testing.T) {
+	f := newFront(t)
+	ctx, url := browser(t, f)
+	run(t, ctx, emulation.SetScriptExecutionDisabled(true), emulation.SetDeviceMetricsOverride(360, 740, 2, true),
+		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}),
+		chromedp.Navigate(url+"/approvals"), chromedp.WaitVisible(".ask"))
+	shot(t, ctx, "approvals-dark-phone")
+	page := "/approvals/" + id[string]("4e00", 1)
+	run(t, ctx, chromedp.Navigate(url+page), chromedp.WaitVisible(".decide"))
+	shot(t, ctx, "approval-dark-phone")
+	run(t, ctx, chromedp.Focus(`textarea[name="note"]`), chromedp.KeyEvent("fine"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible(".note:not(.empty)"))
+	want := "Vote " + id[string]("4e00", 1) + " approve fine " + string(f.requests[1].Digest)
+	if calls := f.done(); !slices.Contains(calls, want) {
+		t.Errorf("the keys called %q, want %q", calls, want)
+	}
+}
+
 // shot keeps a picture of the page when they are asked for.
 func shot(t *testing.T, ctx context.Context, name string) {
 	t.Helper()

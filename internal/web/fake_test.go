@@ -44,6 +44,8 @@ type fake struct {
 	doors       map[sallyport.RunID][]sallyport.Door
 	secrets     []sallyport.SecretEntry
 	cacheUses   []sallyport.CacheUse
+	requests    []sallyport.RequestStatus
+	grants      []sallyport.GrantStatus
 	instance    sallyport.InstanceHealth
 	verifyErr   error
 }
@@ -54,7 +56,7 @@ type fakeLog struct {
 }
 
 func (f *fake) services() sallyport.Services {
-	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}, Secrets: f, Rights: fakeRights{f}}
+	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}, Secrets: f, Rights: fakeRights{f}, Approvals: fakeApprovals{f}}
 }
 
 func (f *fake) did(format string, args ...any) {
@@ -471,4 +473,46 @@ func (f fakeRights) CompareRules(ctx context.Context, source string) (sallyport.
 func (f fakeRights) SetRules(ctx context.Context, source string) (sallyport.AccessChange, error) {
 	f.did("SetRules")
 	return sallyport.AccessChange{}, f.ask(ctx)
+}
+
+type fakeApprovals struct{ *fake }
+
+func (f fakeApprovals) Ask(ctx context.Context, a sallyport.AccessAsk) (sallyport.RequestStatus, error) {
+	f.did("Ask %s", a.Action)
+	return sallyport.RequestStatus{}, f.ask(ctx)
+}
+func (f fakeApprovals) Requests(ctx context.Context, p sallyport.ProjectID, open bool, page sallyport.Page) (out []sallyport.RequestStatus, err error) {
+	for _, r := range f.requests {
+		if !open || r.State.Open() {
+			out = append(out, r)
+		}
+	}
+	return out, f.ask(ctx)
+}
+func (f fakeApprovals) Request(ctx context.Context, id sallyport.RequestID) (sallyport.RequestStatus, error) {
+	for _, r := range f.requests {
+		if r.Request.ID == id {
+			return r, f.ask(ctx)
+		}
+	}
+	return sallyport.RequestStatus{}, sallyport.Errorf(sallyport.CodeNotFound, "there is no such request")
+}
+func (f fakeApprovals) Vote(ctx context.Context, id sallyport.RequestID, v sallyport.Vote) (sallyport.RequestStatus, error) {
+	f.did("Vote %s %s %s %s", id, v.Word, v.Note, v.Digest)
+	return sallyport.RequestStatus{}, f.ask(ctx)
+}
+func (f fakeApprovals) Withdraw(ctx context.Context, id sallyport.RequestID) error {
+	f.did("Withdraw %s", id)
+	return f.ask(ctx)
+}
+func (f fakeApprovals) Activate(ctx context.Context, id sallyport.RequestID) (sallyport.GrantStatus, error) {
+	f.did("Activate %s", id)
+	return sallyport.GrantStatus{}, f.ask(ctx)
+}
+func (f fakeApprovals) Grants(ctx context.Context, page sallyport.Page) ([]sallyport.GrantStatus, error) {
+	return f.grants, f.ask(ctx)
+}
+func (f fakeApprovals) Revoke(ctx context.Context, id sallyport.GrantID, why string) error {
+	f.did("Revoke %s %s", id, why)
+	return f.ask(ctx)
 }

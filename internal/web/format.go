@@ -35,6 +35,10 @@ func badgeOf(v any) (badge, error) {
 		return deploymentBadge(v), nil
 	case sallyport.Decision:
 		return decisionBadge(v), nil
+	case sallyport.RequestState:
+		return requestBadge(v), nil
+	case sallyport.GrantState:
+		return grantBadge(v), nil
 	default:
 		return badge{}, fmt.Errorf("no badge for %T", v)
 	}
@@ -72,6 +76,8 @@ func progressBadge(s sallyport.Status, c sallyport.Conclusion) badge {
 
 func deploymentBadge(s sallyport.DeploymentState) badge {
 	switch s {
+	case sallyport.DeployWaiting:
+		return badge{"wait", "waits for approval"}
 	case sallyport.DeployPending:
 		return badge{"wait", "pending"}
 	case sallyport.DeployApplying:

@@ -234,6 +234,10 @@ func TestForms(t *testing.T) {
 		{"/projects/shop/secrets/REGISTRY_TOKEN/delete", url.Values{"environment": {""}}, 303, `DeleteSecret p-shop "" REGISTRY_TOKEN`, ""},
 		{"/projects/shop/secrets/NONE/delete", nil, 404, "", "there is no such secret"},
 		{"/projects/shop/caches/none/delete", nil, 404, "", "there is no such cache entry"},
+		{"/approvals/r1/vote", url.Values{"word": {"approve"}, "note": {"read it"}, "digest": {"sha256:1"}}, 303, "Vote r1 approve read it sha256:1", ""},
+		{"/approvals/r1/activate", nil, 303, "Activate r1", ""},
+		{"/approvals/r1/withdraw", nil, 303, "Withdraw r1", ""},
+		{"/grants/g1/revoke", url.Values{"why": {"done"}}, 303, "Revoke g1 done", ""},
 		{"/tokens/t1/revoke", nil, 303, "RevokeToken t1", ""},
 		{"/projects", url.Values{"name": {strings.Repeat("x", maxForm)}}, 400, "CreateProject  main", ""},
 	}

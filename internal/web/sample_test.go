@@ -225,7 +225,7 @@ func sampleJobs(f *fake) {
 	pages.Parent, pages.Steps = docs.ID, []sallyport.Step{step(1, "make pages", 90*time.Second, 30*time.Second, ok)}
 	publish := job(runNow, id[sallyport.JobID]("1100", 10), "docs/publish", "Handbook / Publish", []string{"docs/pages"}, wait, "", 0, 0)
 	publish.Parent, publish.Admitted, publish.Environment = docs.ID, true, &sallyport.JobEnvironment{Name: "handbook", URL: "https://handbook.example.org"}
-	publish.Cause = "waits for approval of environment handbook; approvals are not available yet: cancel the run, or take the approval out of .sallyport/deploy.yaml on main and start it again"
+	publish.Cause = "waits for approval of environment handbook: 0 of 1; see sallyport approvals show 0197a000-0000-7000-8000-000000000001"
 	f.jobs[runNow] = []sallyport.Job{lint, gen, test, test2, test3, build, smoke, docs, pages, publish}
 
 	fl := job(runFailed, id[sallyport.JobID]("2200", 1), "lint", "lint", nil, done, ok, 26*time.Minute, 8*time.Second)
@@ -408,9 +408,36 @@ func sampleOperations(f *fake) {
 		{ID: "access.cedar#1", Effect: "permit", Text: "permit (principal in Team::\"ops\", action == Action::\"deploy\", resource == Environment::\"shop/production\");"},
 	}}
 	f.holders = []sallyport.Holder{{Principal: `Agent::"agent/fixer"`}, {Principal: `Person::"person/anna"`, Always: true}}
+	f.requests = sampleRequests()
+	f.grants = []sallyport.GrantStatus{
+		{State: sallyport.GrantActive, Uses: 2, Grant: sallyport.Grant{ID: "9a00", Holder: sallyport.Party{Kind: sallyport.Person, ID: "person/ben", Name: "ben"}, Action: "secrets", Resource: `Environment::"shop/production"`, EndsAt: sampleNow.Add(22 * time.Minute)}},
+		{State: sallyport.GrantExpired, Uses: 1, Grant: sallyport.Grant{ID: "9a01", Holder: sallyport.Party{Kind: sallyport.Person, ID: "person/jo", Name: "jo"}, Action: "deploy", Resource: `Project::"billing"`, Emergency: true, EndsAt: ago(5 * time.Hour)}},
+	}
 	weak := *sampleRoom
 	weak.Rootless, weak.NotEnforced = true, []sallyport.Gap{{What: "disk", Why: "the host's file system has no project quotas"}, {What: "memory", Why: "no cgroup is delegated to this user"}}
 	f.instance = sallyport.InstanceHealth{Ready: true, Version: "0.1.0", Queues: map[string]int{"runner": 2, "deploy": 1, "watch": 2},
 		Runners: []sallyport.RunnerStatus{{ID: "r1", Name: "yard-1", Isolation: *sampleRoom, Busy: jobLive, SeenAt: ago(2 * time.Second)}, {ID: "r2", Name: "laptop-of-jo", Isolation: weak, SeenAt: ago(9 * time.Second)}},
 		Audit:   sallyport.AuditHealth{Records: 4212, Logged: 4211}}
+}
+
+func sampleRequests() []sallyport.RequestStatus {
+	mehmet, jo := sallyport.Party{Kind: sallyport.Person, ID: "person/mehmet", Name: "mehmet"}, sallyport.Party{Kind: sallyport.Person, ID: "person/jo", Name: "jo"}
+	digest := func(s string) sallyport.Digest { return sallyport.DigestOf([]byte(s)) }
+	release := sallyport.AccessRequest{ID: id[sallyport.RequestID]("4e00", 1), Kind: sallyport.RequestRelease, Project: "p-shop", Environment: "production", Subject: "deployment/" + string(id[sallyport.DeploymentID]("dpro", 14)), By: mehmet,
+		Why: "checkout: retry the payment once when the bank does not answer", Needed: 2, Reviewers: []string{"team/ops", "person/anna"}, Hours: sallyport.Windows{"mon-fri 09:00-17:00 Europe/Vienna"}, CreatedAt: ago(12 * time.Minute), ExpiresAt: sampleNow.Add(7 * 24 * time.Hour),
+		Bound: sallyport.Bound{Base: commitLive, Commit: commitNow, Plan: digest("plan"), Artifact: digest("artifact"), Evidence: digest("evidence"), Policy: digest("rules")}}
+	access := sallyport.AccessRequest{ID: id[sallyport.RequestID]("4e00", 2), Kind: sallyport.RequestAccess, Project: "p-shop", Environment: "production", By: jo, Action: "secrets", Resource: `Environment::"shop/production"`,
+		For: 30 * time.Minute, Once: true, Why: "rotate DATABASE_PASSWORD, ticket OPS-311", Needed: 1, CreatedAt: ago(3 * time.Minute), ExpiresAt: sampleNow.Add(7 * 24 * time.Hour), Bound: sallyport.Bound{Policy: digest("policies")}}
+	review := sallyport.AccessRequest{ID: id[sallyport.RequestID]("4e00", 3), Kind: sallyport.RequestReview, Project: "p-shop", By: jo, Action: "deploy", Resource: `Project::"billing"`, Emergency: true, Needed: 1, CreatedAt: ago(6 * time.Hour), ExpiresAt: sampleNow.Add(18 * time.Hour), Why: "invoices go out twice"}
+	old := sallyport.AccessRequest{ID: id[sallyport.RequestID]("4e00", 4), Kind: sallyport.RequestJob, Project: "p-shop", Environment: "handbook", Run: runPassed, By: mehmet, Needed: 1, CreatedAt: ago(30 * time.Hour), Bound: sallyport.Bound{Commit: commitLive}}
+	vote := sallyport.AccessEvent{Kind: sallyport.EventVote, Word: "approve", Note: "read it", By: sallyport.Party{Kind: sallyport.Person, ID: "person/ben", Name: "ben"}, At: ago(4 * time.Minute)}
+	return []sallyport.RequestStatus{
+		{Request: access, Digest: access.Digest(), State: sallyport.RequestPending, MayVote: []string{"person/anna", "person/ben"}, Effect: &sallyport.RequestEffect{Access: &sallyport.AccessChange{Asked: 1204,
+			Gained: []sallyport.Reach{{Principal: `Person::"person/jo"`, Action: "secrets", Resource: `Environment::"shop/production"`}}}}},
+		{Request: release, Digest: release.Digest(), State: sallyport.RequestPending, Votes: []sallyport.AccessEvent{vote}, MayVote: []string{"person/anna", "person/carl"}, Effect: &sallyport.RequestEffect{From: commitLive, To: commitNow,
+			Subject: "checkout: retry the payment", Authors: []string{"Mehmet Aydin", "mehmet@example.com"}, Changed: []string{"internal/checkout/pay.go", "internal/checkout/pay_test.go", ".github/workflows/ci.yml"},
+			Verdict: id[sallyport.VerdictID]("7100", 8), Decision: sallyport.Ask, Reasons: []string{"provenance by https://ci.example.org/builders/standard for " + string(digest("artifact")) + " from refs/heads/main at " + commitNow, "environment production asks for the approval of 2, and 0 gave it"}}},
+		{Request: review, Digest: review.Digest(), State: sallyport.RequestPending, Objection: "whoever asks does not approve"},
+		{Request: old, Digest: old.Digest(), State: sallyport.RequestVoid, Why: "the evidence changed"},
+	}
 }

@@ -49,7 +49,7 @@ func (s *server) alarms(ctx context.Context) (*sallyport.InstanceHealth, []strin
 }
 
 func alarmsOf(h sallyport.InstanceHealth) []string {
-	alarms := slices.Clone(h.Problems)
+	alarms := slices.Concat(h.Problems, h.Alarms)
 	if h.Audit.Halted != "" {
 		alarms = append(alarms, "The audit log has stopped: "+h.Audit.Halted)
 	}

@@ -54,6 +54,10 @@ var notes = map[string]string{
 	"secret-set":     "Secret set. Jobs that start from now on are lent it.",
 	"secret-deleted": "Secret deleted. Jobs that start from now on do not get it.",
 	"cache-deleted":  "Cache deleted. The next run that wants it starts without.",
+	"voted":          "Your word is recorded.",
+	"activated":      "Access is active from now on.",
+	"withdrawn":      "Request withdrawn.",
+	"grant-revoked":  "Grant revoked. What was handed out under it is taken back.",
 	"revoked":        "Token revoked. It stopped working at once.",
 }
 
