@@ -192,7 +192,7 @@ var availability = []struct{ field, contexts, src string }{
 	{"step env", "needs strategy matrix job runner env secrets steps", stepWith("env: { A: % }")},
 	{"step run", "needs strategy matrix job runner env secrets steps", "on: push\njobs: { a: { runs-on: x, steps: [{ run: % }] } }\n"},
 	{"step with", "needs strategy matrix job runner env secrets steps", "on: push\njobs: { a: { runs-on: x, steps: [{ uses: o/r@v1, with: { i: % } }] } }\n"},
-	{"step others", "needs strategy matrix job runner env secrets steps", stepWith("shell: %, working-directory: %, continue-on-error: %, timeout-minutes: %")},
+	{"step others", "needs strategy matrix job runner env secrets steps", stepWith("working-directory: %, continue-on-error: %, timeout-minutes: %")},
 }
 
 func jobWith(field string) string {

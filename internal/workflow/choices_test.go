@@ -12,7 +12,7 @@ func TestCompileChoices(t *testing.T) {
 		"runner":      {"{ runs-on: '${{ github.head_ref }}', steps: [{ run: make }] }", `the runner of job "a" is chosen by text that anyone can write`},
 		"environment": {"{ runs-on: x, environment: '${{ github.event.issue.title }}', steps: [{ run: make }] }", `the environment of job "a"`},
 		"image":       {"{ runs-on: x, container: '${{ github.event.issue.body }}', steps: [{ run: make }] }", `the image of job "a"`},
-		"shell":       {"{ runs-on: x, steps: [{ run: make, shell: '${{ github.event.comment.body }}' }] }", "the shell"},
+		"shell":       {"{ runs-on: x, defaults: { run: { shell: '${{ github.event.comment.body }}' } }, steps: [{ run: make }] }", "the shell"},
 		"directory":   {"{ runs-on: x, steps: [{ run: make, working-directory: '${{ github.head_ref }}' }] }", ""},
 		"a choice":    {"{ runs-on: \"${{ github.head_ref == 'x' && 'y' || 'z' }}\", steps: [{ run: make }] }", ""},
 		"a member":    {"{ runs-on: '${{ github.ref_name }}', steps: [{ run: make }] }", ""},

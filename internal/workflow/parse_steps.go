@@ -159,7 +159,11 @@ func (d *decoder) step(n *yaml.Node, scope *stepScope, parallel bool) Step {
 		case "env":
 			s.Env = d.env(e.val, "env", scope.at)
 		case "shell":
-			s.Shell = d.shell(d.template(e.val, "shell", scope.at))
+			if scope.action {
+				s.Shell = d.shell(d.template(e.val, "shell", scope.at))
+			} else { // as on GitHub
+				s.Shell = d.shell(d.text(e.val, "the shell of a step: give it to the job in defaults.run.shell, where they are"))
+			}
 			d.filled(e.val, "shell")
 		case "working-directory":
 			s.WorkingDirectory = d.template(e.val, "working-directory", scope.at)
