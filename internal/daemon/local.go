@@ -84,7 +84,8 @@ func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s
 	var boxErr error
 	boxReady := make(chan struct{})
 	parts.Go(func() {
-		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), c.Level, sandbox.Warm{Rooms: 1, Once: true, Like: runner.RoomLike(sallyport.Limits{})}, c.Log)
+		warm := sandbox.Warm{Rooms: 1, Once: true, Like: runner.RoomLike(sallyport.Limits{}), AtOnce: c.capacity()}
+		box, boxErr = newSandbox(filepath.Join(tmp, "rooms"), c.Level, warm, c.Log)
 		close(boxReady)
 		if boxErr == nil {
 			box.Warm(work)
@@ -127,19 +128,23 @@ func Local(ctx context.Context, c LocalConfig, watch func(ctx context.Context, s
 	return err
 }
 
+// capacity is how many jobs run at the same time.
+func (c LocalConfig) capacity() int {
+	if c.Capacity > 0 {
+		return c.Capacity
+	}
+	return max(2, runtime.NumCPU())
+}
+
 // serve is the runner: it does jobs in rooms until ctx ends.
 func (l *local) serve(ctx context.Context, c LocalConfig, box *sandbox.Sandbox, dir string) error {
-	capacity := c.Capacity
-	if capacity <= 0 {
-		capacity = max(2, runtime.NumCPU())
-	}
 	reach, err := c.Egress.open(packageCache(dir+"-packages"), os.Getenv, c.Log)
 	if err != nil {
 		return err
 	}
 	r, err := runner.New(runner.Config{
 		Yard: l.engine.Yard(), Sandbox: box, WorkDir: dir, ID: "local", Name: "local",
-		Labels: labels(), Capacity: capacity, Log: c.Log, Clock: time.Now, Visit: c.Visit, Tools: c.Tools, Egress: reach,
+		Labels: labels(), Capacity: c.capacity(), Log: c.Log, Clock: time.Now, Visit: c.Visit, Tools: c.Tools, Egress: reach,
 	})
 	if err != nil {
 		return err

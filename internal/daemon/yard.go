@@ -151,13 +151,14 @@ func Runner(ctx context.Context, c RunnerConfig) error {
 	if warm.Rooms < 0 {
 		warm.Rooms = warmRooms()
 	}
-	box, err := newSandbox(filepath.Join(c.WorkDir, "rooms"), sandbox.Level, warm, c.Log)
-	if err != nil {
-		return err
-	}
 	capacity := c.Capacity
 	if capacity <= 0 {
 		capacity = max(2, runtime.NumCPU())
+	}
+	warm.AtOnce = capacity
+	box, err := newSandbox(filepath.Join(c.WorkDir, "rooms"), sandbox.Level, warm, c.Log)
+	if err != nil {
+		return err
 	}
 	reach, err := c.Egress.open(filepath.Join(c.WorkDir, "packages"), homeEnv(c.Home), c.Log)
 	if err != nil {

@@ -28,6 +28,9 @@ type Warm struct {
 	Like sallyport.RoomSpec
 	// Once makes them once, and none in the place of those that were taken.
 	Once bool
+	// AtOnce is how many rooms there will be at the same time at most: Sandbox.Warm makes that
+	// many id ranges. 0 leaves it to each room.
+	AtOnce int
 }
 
 // Bounds of the pool.

@@ -183,15 +183,17 @@ func (s *Sandbox) Check(context.Context) (sallyport.Isolation, error) {
 	return s.isolation(ctl, gaps, s.bounds()), nil
 }
 
-// Warm does ahead of time what the first room would wait for: it scans the host
-// and makes the template of the disk. Failures are left to the first room, which
+// Warm does ahead of time what the first rooms would wait for: it scans the host
+// and makes the template of the disk and the id ranges of Warm.AtOnce. Failures are left to the first room, which
 // meets them again. Then it keeps the rooms of Config.Warm waiting, if there are any, and
 // returns when ctx has ended and they are gone.
 func (s *Sandbox) Warm(ctx context.Context) {
 	if s.rootless {
 		return
 	}
-	var parts sync.WaitGroup
+	var parts, ranges sync.WaitGroup
+	defer ranges.Wait()
+	ranges.Go(func() { s.ranges.ready(ctx, s.warm.AtOnce, s.initExe) })
 	parts.Go(func() { _, _ = s.hidden.paths(ctx) })
 	if diskOnLoop() {
 		parts.Go(func() { _, _ = s.disks.template(ctx, disk{Bytes: s.limits.DiskBytes, Inodes: s.limits.Files}) })
