@@ -48,10 +48,12 @@ func followRun(ctx context.Context, s sallyport.Services, id sallyport.RunID, fo
 	started := make(map[sallyport.JobID]bool)
 	matched := false
 	for {
+		looked := time.Now()
 		r, jobs, err := s.Runs.Run(ctx, id)
 		if err != nil {
 			return err
 		}
+		cost := time.Since(looked)
 		for _, j := range jobs {
 			if !want(j) {
 				continue
@@ -85,8 +87,16 @@ func followRun(ctx context.Context, s sallyport.Services, id sallyport.RunID, fo
 		if err := waitRun(ctx, s, id); err != nil {
 			return err
 		}
+		// A run of many jobs changes all the time: looking takes a small part of it.
+		select {
+		case <-time.After(min(lookRest*cost, time.Second/4)):
+		case <-ctx.Done():
+		}
 	}
 }
+
+// lookRest is how many times as long as a look at a run the next one is put off.
+const lookRest = 9
 
 // waitRun waits until something about the run may have changed; now and then it looks anyway.
 func waitRun(ctx context.Context, s sallyport.Services, id sallyport.RunID) error {

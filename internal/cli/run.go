@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -68,6 +69,8 @@ func (c runCmd) once(ctx context.Context, e *env, config daemon.LocalConfig) err
 	if c.Shell {
 		config.Visit = v.visit
 	}
+	// A run lives for seconds: it collects its garbage less often than a server, which lives for months.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	err := daemon.Local(ctx, config, v.watch)
 	var invalid *daemon.InvalidWorkflow
 	switch {
