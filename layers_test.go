@@ -12,7 +12,7 @@ const module = "github.com/sallyport-ci/sallyport"
 // floors is the import lattice: a package may import only packages of lower
 // floors (docs/ARCHITECTURE.md). The order inside a floor says nothing.
 var floors = map[int][]string{
-	1: {".", "internal/redact", "internal/advisory", "internal/plainyaml", "examples", "examples/hello"},
+	1: {".", "internal/redact", "internal/advisory", "internal/plainyaml", "internal/yard/pidone", "examples", "examples/hello"},
 	2: {
 		"internal/workflow",
 		"internal/environment",
@@ -58,6 +58,9 @@ var never = []struct {
 	{"internal/yard/", module + "/internal/engine", "the yard decides nothing"},
 	{"internal/yard/", module + "/internal/policy", "the yard judges nothing"},
 	{"internal/yard/", module + "/internal/policy/rights", "the yard judges nothing"},
+	{"internal/yard/pidone", "net", "every room would wait until it is initialised"},
+	{"internal/yard/pidone", "golang.org/x/sys/unix", "every room would wait until it is initialised"},
+	{"internal/yard/pidone", "regexp", "every room would wait until it is initialised"},
 }
 
 // direct lists what a package must not import by itself, and why.

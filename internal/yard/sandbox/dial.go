@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // maxDials bounds the connections into one room at a time.
@@ -39,9 +40,9 @@ func (r *Room) serveDial(path string, port int) error {
 // before it is used.
 func (r *Room) dialPort(port int) (conn, error) {
 	if r.s.strong {
-		return r.relay(request{Op: opRelayDial, Port: port}, talkTimeout)
+		return r.relay(pidone.Request{Op: pidone.OpRelayDial, Port: port}, talkTimeout)
 	}
-	f, err := r.socket(request{Op: opDial, Port: port})
+	f, err := r.socket(pidone.Request{Op: pidone.OpDial, Port: port})
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ func (r *Room) dialPort(port int) (conn, error) {
 }
 
 // socket asks init for a socket.
-func (r *Room) socket(req request) (*os.File, error) {
+func (r *Room) socket(req pidone.Request) (*os.File, error) {
 	talk, err := r.talk(req)
 	if err != nil {
 		return nil, err
@@ -71,11 +72,11 @@ func (r *Room) socket(req request) (*os.File, error) {
 	if err := talk.SetReadDeadline(time.Now().Add(talkTimeout)); err != nil {
 		return nil, err
 	}
-	body, files, err := readFrame(talk, maxAnswer)
+	body, files, err := readFrame(talk, pidone.MaxAnswer)
 	if err != nil {
 		return nil, r.ended(err)
 	}
-	a, err := parseAnswer(body)
+	a, err := pidone.ParseAnswer(body)
 	switch {
 	case err != nil:
 	case a.Failed != "":
@@ -84,7 +85,7 @@ func (r *Room) socket(req request) (*os.File, error) {
 		err = errors.New("the room's init handed out no socket")
 	}
 	if err != nil {
-		closeAll(files)
+		pidone.CloseAll(files)
 		return nil, err
 	}
 	return files[0], nil

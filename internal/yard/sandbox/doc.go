@@ -17,7 +17,7 @@
 //     room's root holds a capability over it; an uplink (uplink.go) lies in it.
 //     The seccomp filter is compiled once for a process (filter.go).
 //  4. Our own binary, seen in the room as /.sallyport/init, becomes pid 1 and
-//     forks steps on request over an inherited socket (init.go). It ends when the
+//     forks steps on request over an inherited socket (package pidone). It ends when the
 //     socket does, and with it every process of the room: a room never outlives
 //     its runner.
 //

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // defaultGrace is the time from SIGTERM to SIGKILL.
@@ -75,8 +76,8 @@ func (r *Room) Exec(ctx context.Context, spec sallyport.ExecSpec) (sallyport.Exe
 }
 
 // execRequest checks what does not depend on the room.
-func execRequest(spec sallyport.ExecSpec) (request, error) {
-	req := request{Op: opExec, Argv: spec.Argv, User: spec.User, Env: make(byteList, 0, len(spec.Env))}
+func execRequest(spec sallyport.ExecSpec) (pidone.Request, error) {
+	req := pidone.Request{Op: pidone.OpExec, Argv: spec.Argv, User: spec.User, Env: make(pidone.ByteList, 0, len(spec.Env))}
 	dir := spec.Dir
 	if len(spec.Argv) == 0 || spec.Argv[0] == "" {
 		return req, sallyport.Errorf(sallyport.CodeInvalid, "there is no command to run")
@@ -103,20 +104,20 @@ func execRequest(spec sallyport.ExecSpec) (request, error) {
 		}
 		req.Env = append(req.Env, v.Name+"="+v.Value)
 	}
-	if size > maxRequest/2 {
+	if size > pidone.MaxRequest/2 {
 		return req, sallyport.Errorf(sallyport.CodeInvalid, "arguments and environment of %d bytes are too long", size)
 	}
 	return req, nil
 }
 
 // talk starts a talk with init about req.
-func (r *Room) talk(req request, files ...*os.File) (*net.UnixConn, error) {
+func (r *Room) talk(req pidone.Request, files ...*os.File) (*net.UnixConn, error) {
 	ours, theirs, err := socketpair(unix.SOCK_STREAM)
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
-	_, _, err = r.control.WriteMsgUnix([]byte{talkByte}, unix.UnixRights(int(theirs.Fd())), nil)
+	_, _, err = r.control.WriteMsgUnix([]byte{pidone.TalkByte}, unix.UnixRights(int(theirs.Fd())), nil)
 	if err == nil {
 		err = ours.SetWriteDeadline(time.Now().Add(r.s.patience))
 	}
@@ -139,18 +140,18 @@ func (r *Room) ended(err error) error {
 }
 
 // await waits for the answer, and passes on the end of ctx as signals.
-func (r *Room) await(ctx context.Context, talk *net.UnixConn, spec sallyport.ExecSpec) (answer, error) {
+func (r *Room) await(ctx context.Context, talk *net.UnixConn, spec sallyport.ExecSpec) (pidone.Answer, error) {
 	type word struct {
-		a   answer
+		a   pidone.Answer
 		err error
 	}
 	words := make(chan word, 1)
 	go func() {
-		body, files, err := readFrame(talk, maxAnswer)
-		closeAll(files)
+		body, files, err := readFrame(talk, pidone.MaxAnswer)
+		pidone.CloseAll(files)
 		w := word{err: err}
 		if err == nil {
-			w.a, w.err = parseAnswer(body)
+			w.a, w.err = pidone.ParseAnswer(body)
 		}
 		words <- w // ends at the latest when talk is closed
 	}()
@@ -168,9 +169,9 @@ func (r *Room) await(ctx context.Context, talk *net.UnixConn, spec sallyport.Exe
 				return w.a, nil
 			}
 			if ctx.Err() != nil {
-				return answer{}, context.Cause(ctx)
+				return pidone.Answer{}, context.Cause(ctx)
 			}
-			return answer{}, r.ended(w.err)
+			return pidone.Answer{}, r.ended(w.err)
 		case <-done:
 			done = nil
 			first := unix.SIGTERM
@@ -182,7 +183,7 @@ func (r *Room) await(ctx context.Context, talk *net.UnixConn, spec sallyport.Exe
 			timer = time.After(grace)
 		case <-timer:
 			if len(signals) == 0 {
-				return answer{}, context.Cause(ctx)
+				return pidone.Answer{}, context.Cause(ctx)
 			}
 			_, _ = talk.Write([]byte{byte(signals[0])})
 			if signals = signals[1:]; len(signals) > 0 {
@@ -191,7 +192,7 @@ func (r *Room) await(ctx context.Context, talk *net.UnixConn, spec sallyport.Exe
 				timer = time.After(killTimeout)
 			}
 		case <-r.gone:
-			return answer{}, r.ended(errors.New("destroyed"))
+			return pidone.Answer{}, r.ended(errors.New("destroyed"))
 		}
 	}
 }
@@ -253,7 +254,7 @@ func same(a, b io.Writer) (equal bool) {
 
 // run starts passing on. The room's ends are its own from here on.
 func (s *streams) run() {
-	closeAll(s.theirs)
+	pidone.CloseAll(s.theirs)
 	s.theirs = nil
 	if s.in != nil {
 		go func(in *os.File) {
@@ -285,7 +286,7 @@ func (s *streams) finish() error {
 
 // close frees what never ran.
 func (s *streams) close() {
-	closeAll(s.theirs)
+	pidone.CloseAll(s.theirs)
 	if s.in != nil {
 		s.in.Close()
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -12,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // The filter of system calls is the same for every room, but the runtime compiles it anew
@@ -19,12 +20,6 @@ import (
 // the runtime; from there the kernel's own copy of the compiled filter is read, and further rooms get that
 // from their init, which installs it before it says hello. Where it cannot be read (no root,
 // a runner under a filter itself, a kernel without CONFIG_CHECKPOINT_RESTORE), the runtime goes on compiling.
-
-// maxFilter is the kernel's limit of instructions, BPF_MAXINSNS.
-const maxFilter = 4096
-
-// filterSize is the size of an instruction, struct sock_filter.
-const filterSize = int(unsafe.Sizeof(unix.SockFilter{}))
 
 // filters keeps the compiled filter.
 type filters struct {
@@ -86,42 +81,15 @@ func readFilter(pid int) ([]byte, error) {
 		}
 		break
 	}
-	buf := make([]byte, maxFilter*filterSize)
+	buf := make([]byte, pidone.MaxFilter*pidone.FilterSize)
 	n, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SECCOMP_GET_FILTER, uintptr(pid), 0, uintptr(unsafe.Pointer(&buf[0])), 0, 0)
 	if errno != 0 {
 		return nil, fmt.Errorf("read the filter of system calls: %w", errno)
 	}
-	if n == 0 || int(n) > maxFilter {
+	if n == 0 || int(n) > pidone.MaxFilter {
 		return nil, fmt.Errorf("a filter of %d instructions", n)
 	}
-	return buf[:int(n)*filterSize], nil
-}
-
-// awaitFilter installs the filter that the host sends, on every thread of this process
-// and for all that it starts. Nothing can take it away again.
-func awaitFilter(control *net.UnixConn) error {
-	buf := make([]byte, maxFilter*filterSize)
-	n, files, err := readWithFiles(control, buf)
-	closeAll(files)
-	if err != nil {
-		return err
-	}
-	if n == 0 || n%filterSize != 0 {
-		return fmt.Errorf("a filter of %d bytes", n)
-	}
-	filter := unsafe.Slice((*unix.SockFilter)(unsafe.Pointer(&buf[0])), n/filterSize)
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	// The flags are the runtime's own, and the threads that the Go runtime has made.
-	const flags = unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | unix.SECCOMP_FILTER_FLAG_TSYNC
-	stuck, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&program)))
-	runtime.KeepAlive(buf)
-	if errno != 0 {
-		return fmt.Errorf("filter system calls: %w", errno)
-	}
-	if stuck != 0 {
-		return fmt.Errorf("filter system calls: thread %d has another filter", stuck)
-	}
-	return nil
+	return buf[:int(n)*pidone.FilterSize], nil
 }
 
 // filtered asks the kernel whether a process has as many filters as it must have.

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // As root, every room has a range of user and group ids of its own: ids 0 to
@@ -137,7 +139,7 @@ func newUserNS(exe string, maps []syscall.SysProcIDMap) (*os.File, error) {
 	}
 	defer wait.Close()
 	defer waitW.Close()
-	p, err := os.StartProcess(exe, []string{"sallyport", markNamespace}, &os.ProcAttr{
+	p, err := os.StartProcess(exe, []string{"sallyport", pidone.MarkNamespace}, &os.ProcAttr{
 		Env:   []string{"GOMAXPROCS=1"},
 		Files: []*os.File{wait},
 		Sys: &syscall.SysProcAttr{

@@ -149,7 +149,7 @@ type keeperJob struct {
 	Parent int
 }
 
-// Files of a keeper process, after the standard three and controlFD.
+// Files of a keeper process, after the standard three and pidone.ControlFD.
 const (
 	keeperSync    = 4 // one byte when the ids are mapped
 	keeperJobFile = 5

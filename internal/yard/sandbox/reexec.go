@@ -3,39 +3,25 @@ package sandbox
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 )
 
 // Markers in argv[1] by which our own binary knows that it was started by this
-// package. They cannot be mistaken for a verb of the command line.
+// package. They cannot be mistaken for a verb of the command line. Pid 1 of a room has its
+// own, in package pidone.
 const (
-	markInit   = "sallyport:room-init"
 	markKeeper = "sallyport:room-keeper"
 	markSettle = "sallyport:room-settle"
-	// markNamespace is a process that only lends its user namespace.
-	markNamespace = "sallyport:user-namespace"
 )
-
-// tellStarts makes a room's init hand out the listener to program starts.
-const tellStarts = "starts"
-
-// takeFilter makes a room's init wait for the filter of system calls that the runtime
-// was not asked for.
-const takeFilter = "filter"
 
 // exitInvalid is the exit code of a helper process that found the request wrong,
 // not the host.
 const exitInvalid = 2
 
-// A process that was started by this package is done with here and not in main:
-// the packages initialised between the two, which only the command line needs,
-// would cost every room nine milliseconds of its start and half of its init's
-// memory. Packages are initialised in the order of their paths, those imported
-// before those that import (Program initialization, The Go Programming Language
-// Specification); where that ever changes, this is slower and still right.
+// A process that was started by this package is done with here and not in main: the packages that
+// only the command line needs are initialised after this one, as package pidone explains.
 func init() {
 	if handled, code := reexec(os.Args); handled {
 		os.Exit(code)
@@ -50,14 +36,10 @@ func reexec(args []string) (handled bool, exit int) {
 	}
 	var err error
 	switch args[1] {
-	case markInit:
-		err = roomInit(args[2:])
 	case markKeeper:
 		err = roomKeeper(args[2:])
 	case markSettle:
 		err = roomSettle(args[2:])
-	case markNamespace:
-		_, err = io.Copy(io.Discard, os.Stdin)
 	default:
 		return false, 0
 	}

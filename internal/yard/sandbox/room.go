@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // Room is one room. Prepare makes it.
@@ -213,7 +214,7 @@ func (r *Room) end(ctx context.Context) error {
 	if r.starts != nil {
 		r.starts.close()
 	}
-	closeAll(r.told)
+	pidone.CloseAll(r.told)
 	if r.link != nil {
 		r.link.File.Close()
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // Config says how rooms are made. StateDir is the only field without a default.
@@ -469,7 +470,7 @@ func (s *Sandbox) build(ctx context.Context, r *Room, spec sallyport.RoomSpec, b
 	}
 	var hello [1]byte
 	_, r.told, err = readWithFiles(control, hello[:])
-	if err != nil || hello[0] != helloByte {
+	if err != nil || hello[0] != pidone.HelloByte {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -506,7 +507,7 @@ func (s *Sandbox) build(ctx context.Context, r *Room, spec sallyport.RoomSpec, b
 // furnish connects the room, whose init waits, with whom the caller named.
 func (s *Sandbox) furnish(r *Room, spec sallyport.RoomSpec) error {
 	err := r.tellOfStarts(spec, r.told)
-	closeAll(r.told)
+	pidone.CloseAll(r.told)
 	r.told = nil
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // maxPeers bounds the ports of other rooms that answer in one room.
@@ -43,7 +44,7 @@ func (r *Room) answer(port int, to func() (conn, error)) error {
 		}
 		return err
 	}
-	f, err := r.socket(request{Op: opListen, Port: port})
+	f, err := r.socket(pidone.Request{Op: pidone.OpListen, Port: port})
 	if err != nil {
 		return err
 	}

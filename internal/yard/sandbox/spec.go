@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // capabilities are what the room's root may do with files and users of its own
@@ -44,7 +45,7 @@ func (r roomSpec) config() ([]byte, error) {
 		Hostname: r.hostname,
 		Root:     &specs.Root{Path: stageRoom},
 		Process: &specs.Process{
-			Args: []string{roomInitExe, markInit},
+			Args: []string{roomInitExe, pidone.Mark},
 			Cwd:  "/",
 			// For init alone; a step's environment is the caller's. One processor and a
 			// late garbage collector suit a process that sleeps.
@@ -83,13 +84,13 @@ func (r roomSpec) config() ([]byte, error) {
 		},
 	}
 	if r.starts && !r.strong { // gVisor has no listener to hand out
-		spec.Process.Args = append(spec.Process.Args, tellStarts)
+		spec.Process.Args = append(spec.Process.Args, pidone.TellStarts)
 	}
 	if r.strong {
 		r.strengthen(spec)
 	}
 	if r.filter {
-		spec.Process.Args = append(spec.Process.Args, takeFilter)
+		spec.Process.Args = append(spec.Process.Args, pidone.TakeFilter)
 		return json.Marshal(spec)
 	}
 	profile, err := seccomp.GetDefaultProfile(spec)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // Bounds of what is read from a process that starts a program. The kernel takes
@@ -190,7 +191,7 @@ func elsewhere(pid int, name string) bool {
 func isExecveat(n notification) bool {
 	switch n.arch {
 	case unix.AUDIT_ARCH_X86_64:
-		return n.nr == 322 || n.nr == x32|545
+		return n.nr == 322 || n.nr == pidone.X32|545
 	case unix.AUDIT_ARCH_I386:
 		return n.nr == 358
 	case unix.AUDIT_ARCH_AARCH64:

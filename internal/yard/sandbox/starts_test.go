@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // told collects what a room says of its programs.
@@ -135,10 +137,9 @@ func TestNobodyElseListens(t *testing.T) {
 const listenMark = "sallyport:test-listen"
 
 func tryToListen() {
-	calls, err := startCalls()
+	filter, err := pidone.StartFilter()
 	if err == nil {
-		filter := startFilter(calls)
-		program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+		program := syscall.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 		_ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 		_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&program)))
 		err = errno
@@ -147,46 +148,4 @@ func tryToListen() {
 		}
 	}
 	fmt.Println(err)
-}
-
-// TestStartFilter walks the filter with numbers of system calls.
-func TestStartFilter(t *testing.T) {
-	calls, err := startCalls()
-	if err != nil {
-		t.Skip(err)
-	}
-	program := startFilter(calls)
-	run := func(arch, nr uint32) uint32 {
-		var a uint32
-		for pc := 0; ; pc++ {
-			switch i := program[pc]; i.Code {
-			case unix.BPF_LD | unix.BPF_W | unix.BPF_ABS:
-				a = map[uint32]uint32{dataArch: arch, dataNumber: nr}[i.K]
-			case unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K:
-				if a == i.K {
-					pc += int(i.Jt)
-				} else {
-					pc += int(i.Jf)
-				}
-			case unix.BPF_RET | unix.BPF_K:
-				return i.K
-			default:
-				t.Fatalf("instruction %d: code %d", pc, i.Code)
-			}
-		}
-	}
-	for _, c := range calls {
-		for nr := range uint32(1024) {
-			want := uint32(unix.SECCOMP_RET_ALLOW)
-			if slices.Contains(c.calls, nr) {
-				want = unix.SECCOMP_RET_USER_NOTIF
-			}
-			if got := run(c.arch, nr); got != want {
-				t.Errorf("architecture %#x, call %d: %#x, want %#x", c.arch, nr, got, want)
-			}
-		}
-	}
-	if got := run(0xffff, 59); got != unix.SECCOMP_RET_ALLOW {
-		t.Errorf("an unknown architecture: %#x", got)
-	}
 }

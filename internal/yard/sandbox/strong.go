@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // Strong is the level at which a room has a kernel of its own: gVisor's, a process in Go that
@@ -129,7 +130,7 @@ func runscArgs(l *layout, id string) []string {
 	if l.Rootless {
 		args = append(args, "--rootless", "--ignore-cgroups")
 	}
-	return append(args, "run", "--bundle", stageBundle, "--pass-fd", fmt.Sprintf("%d:%d", controlFD, controlFD), id)
+	return append(args, "run", "--bundle", stageBundle, "--pass-fd", fmt.Sprintf("%d:%d", pidone.ControlFD, pidone.ControlFD), id)
 }
 
 func (s *Sandbox) level() string {

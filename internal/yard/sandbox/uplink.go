@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	sallyport "github.com/sallyport-ci/sallyport"
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 // uplink is the part of a sallyport.Uplink that a keeper needs.
@@ -172,7 +173,7 @@ func receiveLink(c *net.UnixConn) *sallyport.Link {
 	message := make([]byte, 1+12)
 	n, files, err := readWithFiles(c, message)
 	if err != nil || len(files) != 1 || n != 1+int(message[0]) || n != 1 && n != 1+12 {
-		closeAll(files)
+		pidone.CloseAll(files)
 		return nil
 	}
 	return &sallyport.Link{File: files[0], MTU: uplinkMTU, Ethernet: message[1:n:n]}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport-ci/sallyport/internal/yard/pidone"
 )
 
 func pair(t testing.TB) (a, b *net.UnixConn) {
@@ -33,42 +35,42 @@ func TestFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	big := request{Op: opExec, Argv: []string{strings.Repeat("x", 1<<20)}}
+	big := pidone.Request{Op: pidone.OpExec, Argv: []string{strings.Repeat("x", 1<<20)}}
 	go func() {
-		_ = writeFrame(a, answer{Code: 3}, f, f, f)
+		_ = writeFrame(a, pidone.Answer{Code: 3}, f, f, f)
 		_ = writeFrame(a, big)
 		_ = writeFrame(a, big)
-		_ = writeFrame(a, answer{}, f, f, f, f)
+		_ = writeFrame(a, pidone.Answer{}, f, f, f, f)
 	}()
-	body, files, err := readFrame(b, maxAnswer)
+	body, files, err := readFrame(b, pidone.MaxAnswer)
 	if err != nil || string(body) != `{"code":3}` || len(files) != 3 {
 		t.Errorf("got %q with %d files, %v", body, len(files), err)
 	}
-	closeAll(files)
-	if body, _, err := readFrame(b, maxRequest); err != nil || len(body) < 1<<20 {
+	pidone.CloseAll(files)
+	if body, _, err := readFrame(b, pidone.MaxRequest); err != nil || len(body) < 1<<20 {
 		t.Errorf("a large frame: %d bytes, %v", len(body), err)
 	}
-	if _, _, err := readFrame(b, maxAnswer); err == nil {
+	if _, _, err := readFrame(b, pidone.MaxAnswer); err == nil {
 		t.Error("a frame over the limit was read")
 	}
-	if err := writeFrame(a, request{Argv: []string{strings.Repeat("x", maxRequest)}}); err == nil {
+	if err := writeFrame(a, pidone.Request{Argv: []string{strings.Repeat("x", pidone.MaxRequest)}}); err == nil {
 		t.Error("a frame over the limit was written")
 	}
 }
 
 func TestByteList(t *testing.T) {
 	t.Parallel()
-	for _, want := range []byteList{nil, {"a"}, {"a", "", "b=c"}, {"\xff\xfe not UTF-8 \n", "é"}} {
+	for _, want := range []pidone.ByteList{nil, {"a"}, {"a", "", "b=c"}, {"\xff\xfe not UTF-8 \n", "é"}} {
 		b, err := json.Marshal(want)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got byteList
+		var got pidone.ByteList
 		if err := json.Unmarshal(b, &got); err != nil || !slices.Equal(got, want) {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
 	}
-	var got byteList
+	var got pidone.ByteList
 	if err := json.Unmarshal([]byte(`"YQ=="`), &got); err == nil {
 		t.Errorf("got %q from a list without an end", got)
 	}
@@ -95,7 +97,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a, err := parseAnswer(b)
+		a, err := pidone.ParseAnswer(b)
 		if err != nil {
 			return
 		}
@@ -122,8 +124,8 @@ func FuzzFrame(f *testing.F) {
 			t.Skip(err)
 		}
 		a.Close()
-		body, files, err := readFrame(c, maxAnswer)
-		if err == nil && (len(body) > maxAnswer || !bytes.Equal(b[4:4+len(body)], body)) || len(files) != 0 {
+		body, files, err := readFrame(c, pidone.MaxAnswer)
+		if err == nil && (len(body) > pidone.MaxAnswer || !bytes.Equal(b[4:4+len(body)], body)) || len(files) != 0 {
 			t.Errorf("got %q from %q", body, b)
 		}
 	})

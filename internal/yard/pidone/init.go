@@ -1,12 +1,10 @@
-package sandbox
+package pidone
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/signal"
 	"path"
@@ -17,13 +15,11 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
-// controlFD is the room's end of the control socket, the first file after
+// ControlFD is the room's end of the control socket, the first file after
 // stderr; runc passes it through.
-const controlFD = 3
+const ControlFD = 3
 
 // oomStep is added to the badness of every process but init, so that a job that
 // meets its memory limit loses a process of its own and not the room.
@@ -36,14 +32,14 @@ const oomStep = "500"
 // ptrace, no /proc/1/fd, no /proc/1/mem), all its files are close-on-exec, and the
 // kernel drops every signal to pid 1 that would kill it.
 func roomInit(args []string) error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("room init: prctl: %w", err)
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); errno != 0 {
+		return fmt.Errorf("room init: prctl: %w", errno)
 	}
 	if os.Getpid() != 1 {
 		return errors.New("room init: runs as pid 1 of a room only")
 	}
-	unix.CloseOnExec(controlFD)
-	control, err := unixConn(os.NewFile(controlFD, "control"))
+	syscall.CloseOnExec(ControlFD)
+	control, err := streamOf(os.NewFile(ControlFD, "control"))
 	if err != nil {
 		return fmt.Errorf("room init: control socket: %w", err)
 	}
@@ -53,11 +49,11 @@ func roomInit(args []string) error {
 	}
 	// The runtime's own standard streams are files of the host.
 	for fd := range 2 {
-		if err := unix.Dup3(int(null.Fd()), fd, 0); err != nil {
+		if err := syscall.Dup3(int(null.Fd()), fd, 0); err != nil {
 			return fmt.Errorf("room init: %w", err)
 		}
 	}
-	unix.Umask(0o022)
+	syscall.Umask(0o022)
 	os.Clearenv()
 	keepSignals()
 
@@ -65,27 +61,27 @@ func roomInit(args []string) error {
 	if f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY, 0); err == nil {
 		in.oom = f
 	}
-	if slices.Contains(args, takeFilter) {
+	if slices.Contains(args, TakeFilter) {
 		if err := awaitFilter(control); err != nil {
 			return fmt.Errorf("room init: %w", err)
 		}
 	}
 	go in.reap()
-	if err := hello(control, slices.Contains(args, tellStarts)); err != nil {
+	if err := hello(control, slices.Contains(args, TellStarts)); err != nil {
 		return fmt.Errorf("room init: %w", err)
 	}
 	// From here on stderr, a pipe of the host, carries only a crash of init.
 	for {
 		var b [1]byte
-		_, files, err := readWithFiles(control, b[:])
+		_, files, err := ReadWithFiles(control, b[:])
 		if err != nil {
 			return nil // the host is gone, or wants the room gone
 		}
-		if b[0] != talkByte || len(files) != 1 {
-			closeAll(files)
+		if b[0] != TalkByte || len(files) != 1 {
+			CloseAll(files)
 			continue
 		}
-		if talk, err := unixConn(files[0]); err == nil {
+		if talk, err := streamOf(files[0]); err == nil {
 			go in.talk(talk)
 		}
 	}
@@ -93,15 +89,15 @@ func roomInit(args []string) error {
 
 // hello says that init is ready. Asked to, it hands out the listener to program starts;
 // where there can be none, it says hello without.
-func hello(control *net.UnixConn, starts bool) error {
+func hello(control *stream, starts bool) error {
 	var files []byte
 	if starts {
 		if listener, err := listenToStarts(); err == nil {
 			defer listener.Close()
-			files = unix.UnixRights(int(listener.Fd()))
+			files = syscall.UnixRights(int(listener.Fd()))
 		}
 	}
-	_, _, err := control.WriteMsgUnix([]byte{helloByte}, files, nil)
+	_, err := control.WriteMsg([]byte{HelloByte}, files)
 	return err
 }
 
@@ -120,7 +116,7 @@ func keepSignals() {
 	// The runtime leaves the others alone, so what our parents ignored would be ignored in every step.
 	var byDefault [4]uint64 // struct sigaction: SIG_DFL is 0
 	for s := uintptr(32); s <= 64; s++ {
-		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0) // cannot fail for these
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0) // cannot fail for these
 	}
 }
 
@@ -176,7 +172,7 @@ func (in *pidOne) reap() {
 }
 
 // fork starts a step in a session and process group of its own.
-func (in *pidOne) fork(req request, std [3]*os.File) (pid int, ended <-chan syscall.WaitStatus, err error) {
+func (in *pidOne) fork(req Request, std [3]*os.File) (pid int, ended <-chan syscall.WaitStatus, err error) {
 	if len(req.Argv) == 0 {
 		return 0, nil, errors.New("no command")
 	}
@@ -220,36 +216,36 @@ func (in *pidOne) badness(adj string) {
 }
 
 // talk serves one request.
-func (in *pidOne) talk(c *net.UnixConn) {
+func (in *pidOne) talk(c *stream) {
 	defer c.Close()
-	body, files, err := readFrame(c, maxRequest)
+	body, files, err := ReadFrame(c, MaxRequest)
 	if err != nil {
 		return
 	}
-	var req request
+	var req Request
 	if err := json.Unmarshal(body, &req); err != nil {
-		closeAll(files)
+		CloseAll(files)
 		return
 	}
 	switch req.Op {
-	case opExec:
+	case OpExec:
 		in.exec(c, req, files)
-	case opDial:
-		closeAll(files)
+	case OpDial:
+		CloseAll(files)
 		dialLoopback(c, req.Port)
-	case opListen:
-		closeAll(files)
+	case OpListen:
+		CloseAll(files)
 		listenLoopback(c, req.Port)
-	case opRelayDial, opRelayListen, opRelayAccept:
-		closeAll(files)
+	case OpRelayDial, OpRelayListen, OpRelayAccept:
+		CloseAll(files)
 		in.relays.serve(c, req)
 	default:
-		closeAll(files)
-		_ = writeFrame(c, answer{Failed: "unknown request"})
+		CloseAll(files)
+		_ = WriteFrame(c, Answer{Failed: "unknown request"})
 	}
 }
 
-func (in *pidOne) exec(c *net.UnixConn, req request, files []*os.File) {
+func (in *pidOne) exec(c *stream, req Request, files []*os.File) {
 	std, rest := [3]*os.File{in.null, in.null, in.null}, files
 	for i, attached := range req.Std {
 		if attached && len(rest) > 0 {
@@ -257,9 +253,9 @@ func (in *pidOne) exec(c *net.UnixConn, req request, files []*os.File) {
 		}
 	}
 	pid, ended, err := in.fork(req, std)
-	closeAll(files)
+	CloseAll(files)
 	if err != nil {
-		_ = writeFrame(c, answer{Failed: err.Error()})
+		_ = WriteFrame(c, Answer{Failed: err.Error()})
 		return
 	}
 	o := &order{pid: pid, killed: make(chan struct{})}
@@ -274,11 +270,11 @@ func (in *pidOne) exec(c *net.UnixConn, req request, files []*os.File) {
 		in.awaitGroup(pid, o.killed)
 	}
 	o.over.Store(true)
-	a := answer{Code: ws.ExitStatus()}
+	a := Answer{Code: ws.ExitStatus()}
 	if ws.Signaled() {
-		a = answer{Signal: int(ws.Signal())}
+		a = Answer{Signal: int(ws.Signal())}
 	}
-	_ = writeFrame(c, a)
+	_ = WriteFrame(c, a)
 }
 
 // reapTimeout bounds the wait for a killed group: a dead member whose parent
@@ -315,7 +311,7 @@ type order struct {
 
 // obey reads signals until the talk ends. The host going away before the step
 // ended means SIGKILL.
-func (o *order) obey(c *net.UnixConn) {
+func (o *order) obey(c *stream) {
 	for {
 		var b [1]byte
 		sig := syscall.SIGKILL
@@ -360,7 +356,7 @@ func lookPath(name, dir string, env []string) (string, error) {
 		if err != nil || fi.IsDir() {
 			continue
 		}
-		if unix.Access(exe, unix.X_OK) == nil {
+		if syscall.Access(exe, 1) == nil {
 			return exe, nil
 		}
 		denied = true
@@ -371,36 +367,12 @@ func lookPath(name, dir string, env []string) (string, error) {
 	return "", fmt.Errorf("%s: executable file not found in PATH", name)
 }
 
-// dialPort connects to a port on the room's loopback.
-func dialPort(port int) (net.Conn, error) {
-	// Bounded, so that a server that accepts nothing does not hold talks for ever.
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	var d net.Dialer
-	var last error
-	for _, host := range []string{"127.0.0.1", "::1"} {
-		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, fmt.Sprint(port)))
-		if err == nil {
-			return conn, nil
-		}
-		last = err
-	}
-	return nil, last
-}
-
-// listenPort listens on a port of the room's loopback.
-func listenPort(port int) (net.Listener, error) {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // the host takes plain TCP sockets only
-	return lc.Listen(context.Background(), "tcp4", net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
-}
-
 // dialLoopback connects to a port on the room's loopback and hands the
 // connection to the host.
-func dialLoopback(c *net.UnixConn, port int) {
+func dialLoopback(c *stream, port int) {
 	conn, err := dialPort(port)
 	if err != nil {
-		_ = writeFrame(c, answer{Failed: err.Error()})
+		_ = WriteFrame(c, Answer{Failed: err.Error()})
 		return
 	}
 	handOut(c, conn)
@@ -408,23 +380,17 @@ func dialLoopback(c *net.UnixConn, port int) {
 
 // listenLoopback makes a listening socket on the room's loopback and hands it to the
 // host, which alone holds it from then on.
-func listenLoopback(c *net.UnixConn, port int) {
+func listenLoopback(c *stream, port int) {
 	ln, err := listenPort(port)
 	if err != nil {
-		_ = writeFrame(c, answer{Failed: err.Error()})
+		_ = WriteFrame(c, Answer{Failed: err.Error()})
 		return
 	}
 	handOut(c, ln)
 }
 
 // handOut sends a socket to the host and closes it here.
-func handOut(c *net.UnixConn, socket io.Closer) {
-	f, err := socket.(interface{ File() (*os.File, error) }).File() // TCP connections and listeners have one
-	socket.Close()
-	if err != nil {
-		_ = writeFrame(c, answer{Failed: err.Error()})
-		return
-	}
-	_ = writeFrame(c, answer{}, f)
-	f.Close()
+func handOut(c, socket *stream) {
+	defer socket.Close()
+	_ = WriteFrame(c, Answer{}, socket.File) // or nobody waits any more
 }
