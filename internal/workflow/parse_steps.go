@@ -166,8 +166,7 @@ func (d *decoder) step(n *yaml.Node, scope *stepScope, parallel bool) Step {
 			}
 			d.filled(e.val, "shell")
 		case "working-directory":
-			s.WorkingDirectory = d.template(e.val, "working-directory", scope.at)
-			d.filled(e.val, "working-directory")
+			s.WorkingDirectory = d.template(e.val, "working-directory", scope.at) // may be empty, that of defaults may not
 		case "continue-on-error":
 			s.ContinueOnError = d.boolean(e.val, "continue-on-error", scope.at)
 		case "timeout-minutes":
