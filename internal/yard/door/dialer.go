@@ -135,6 +135,9 @@ func (d *Dialer) ask(ctx context.Context, host string) ([]netip.Addr, error) {
 	if d.Lookup != nil {
 		return d.Lookup(ctx, host)
 	}
+	if _, named := d.Private.Hosts[host]; !named {
+		host += "." // rules name whole names: this machine's search domains are not for jobs
+	}
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
@@ -163,7 +166,7 @@ func (d *Dialer) Transport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		DialContext: d.DialContext, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2: true, DisableCompression: true,
-		MaxIdleConnsPerHost: 32, MaxIdleConns: 256, IdleConnTimeout: keepAlive,
+		MaxConnsPerHost: maxConns, MaxIdleConnsPerHost: 32, MaxIdleConns: 256, IdleConnTimeout: keepAlive,
 		TLSHandshakeTimeout: dialTimeout, ExpectContinueTimeout: time.Second,
 		MaxResponseHeaderBytes: maxResponseHeader,
 		WriteBufferSize:        32 << 10, ReadBufferSize: 64 << 10,

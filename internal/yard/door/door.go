@@ -261,6 +261,7 @@ func (d *Door) guard(what string, run func()) {
 // Limits bound what one job may use of its door; zero means the default in parentheses.
 type Limits struct {
 	Flows     int           // connections at a time (1024)
+	Requests  int           // of all connections together that are being answered at a time (512)
 	Bytes     int64         // of all connections together, both ways (1 TiB)
 	Questions int64         // for names (200,000)
 	Names     int           // that may have an address (16384, at most 65536)
@@ -276,6 +277,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	pick(&l.Flows, 1024)
+	pick(&l.Requests, 512)
 	pick(&l.Names, 16384)
 	l.Names = min(l.Names, 65536)
 	pick(&l.Records, 4096)

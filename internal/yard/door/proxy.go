@@ -23,6 +23,8 @@ import (
 const (
 	maxRequestHeader  = 128 << 10
 	maxResponseHeader = 256 << 10
+	maxStreams        = 100 // requests at a time on one connection of HTTP/2
+	maxConns          = 128 // to one host
 	keepAlive         = 2 * time.Minute
 )
 
@@ -34,6 +36,7 @@ type proxy struct {
 	upstream *http.Transport
 	reverse  *httputil.ReverseProxy
 
+	turns chan struct{} // of requests
 	conns chan net.Conn
 	start sync.Once
 	ended sync.WaitGroup
@@ -42,7 +45,7 @@ type proxy struct {
 type flowKey struct{}
 
 func newProxy(d *Door) *proxy {
-	p := &proxy{door: d, conns: make(chan net.Conn)}
+	p := &proxy{door: d, turns: make(chan struct{}, d.cfg.Limits.Requests), conns: make(chan net.Conn)}
 	p.upstream = d.cfg.Dialer.Transport(d.cfg.Roots)
 	p.reverse = &httputil.ReverseProxy{
 		Transport: p.upstream, FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0),
@@ -50,7 +53,7 @@ func newProxy(d *Door) *proxy {
 	}
 	p.server = &http.Server{
 		Handler: http.HandlerFunc(p.serve), ReadHeaderTimeout: d.cfg.Limits.Hello, IdleTimeout: keepAlive,
-		MaxHeaderBytes: maxRequestHeader, ErrorLog: log.New(io.Discard, "", 0),
+		MaxHeaderBytes: maxRequestHeader, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}, ErrorLog: log.New(io.Discard, "", 0),
 		BaseContext: func(net.Listener) context.Context { return d.ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if t, ok := c.(*tls.Conn); ok {
@@ -171,6 +174,14 @@ func startsHTTP(c *roomConn) bool {
 // serve judges one request.
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	f := r.Context().Value(flowKey{}).(*flow)
+	select { // a connection of HTTP/2 has many requests at a time, and each may hold one to a server
+	case p.turns <- struct{}{}:
+		defer func() { <-p.turns }()
+	default:
+		w.Header().Set("Retry-After", "1")
+		f.deny(w, r, http.StatusTooManyRequests, ReasonRequests)
+		return
+	}
 	if r.Method == http.MethodConnect || r.Method == "PRI" {
 		w.Header().Set("Connection", "close") // what follows is for a tunnel
 		f.deny(w, r, http.StatusMethodNotAllowed, ReasonMethod)

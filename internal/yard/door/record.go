@@ -27,6 +27,7 @@ const (
 	ReasonPrivate  = "private-address" // the name stands for an address that jobs may not reach
 	ReasonSlow     = "too-slow"        // it did not say in time what it is
 	ReasonFlows    = "too-many-flows"
+	ReasonRequests = "too-many-requests" // at a time
 	ReasonBytes    = "too-many-bytes"
 	ReasonAsked    = "too-many-questions"
 	ReasonNames    = "too-many-names"

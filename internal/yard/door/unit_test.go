@@ -1,6 +1,7 @@
 package door
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
@@ -9,9 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -317,6 +321,70 @@ func TestSteeringHeaders(t *testing.T) {
 		"Accept": false, "X-Request-Id": false, "Host": false} {
 		if got := steers(name); got != want {
 			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// TestRequestsAreBounded asks for more at a time than a job may, as one connection of HTTP/2 can.
+func TestRequestsAreBounded(t *testing.T) {
+	t.Parallel()
+	const most = 3
+	d, err := Open(Config{Rules: only("good.test"), Dialer: &Dialer{}, Limits: Limits{Requests: most}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	held, release := make(chan struct{}), make(chan struct{})
+	f := &flow{door: d, host: "good.test", port: 443, handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		held <- struct{}{}
+		<-release
+	})}
+	ask := func() *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Host = "good.test"
+		d.proxy.serve(w, r.WithContext(context.WithValue(t.Context(), flowKey{}, f)))
+		return w
+	}
+	var wait sync.WaitGroup
+	for range most {
+		wait.Go(func() { ask() })
+		<-held
+	}
+	if w := ask(); w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), ReasonRequests) {
+		t.Errorf("one more: %d %s", w.Code, w.Body)
+	}
+	close(release)
+	wait.Wait()
+	go func() { <-held }()
+	if w := ask(); w.Code != http.StatusOK {
+		t.Errorf("after the others: %d %s", w.Code, w.Body)
+	}
+}
+
+// TestOpaqueTarget has a request line whose target is no path of a host.
+func TestOpaqueTarget(t *testing.T) {
+	t.Parallel()
+	d, err := Open(Config{Rules: only("good.test"), Dialer: &Dialer{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	reached := 0
+	f := &flow{door: d, host: "good.test", port: 80, handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ })}
+	for target, want := range map[string]int{
+		"/path": http.StatusOK, "http://good.test/path": http.StatusOK, "http://evil.test/path": http.StatusMisdirectedRequest,
+		"http:evil.test/path": http.StatusMisdirectedRequest, "ftp://good.test/path": http.StatusMisdirectedRequest, "mailto:a@good.test": http.StatusMisdirectedRequest,
+	} {
+		reached = 0
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + target + " HTTP/1.1\r\nHost: good.test\r\n\r\n")))
+		if err != nil {
+			t.Fatalf("%s: %v", target, err)
+		}
+		w := httptest.NewRecorder()
+		d.proxy.serve(w, r.WithContext(context.WithValue(t.Context(), flowKey{}, f)))
+		if w.Code != want || (reached == 1) != (want == http.StatusOK) {
+			t.Errorf("%s: %d, reached %d times", target, w.Code, reached)
 		}
 	}
 }
