@@ -3,7 +3,9 @@ package sallyport
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"time"
 )
 
@@ -151,12 +153,30 @@ type Lease struct {
 	Lent []LentSecret `json:"lent,omitempty"`
 }
 
+// String names the job. A lease holds what is lent: it never prints as a whole, nor logs.
+func (l Lease) String() string { return "lease of job " + string(l.Ref.Job) }
+
+// Format implements fmt.Formatter, for every verb.
+func (l Lease) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, l.String()) }
+
+// LogValue implements slog.LogValuer.
+func (l Lease) LogValue() slog.Value { return slog.StringValue(l.String()) }
+
 // LentSecret is the value of a secret that the job uses at its door and does not hold.
 type LentSecret struct {
 	Secret      string `json:"secret"`
 	Value       string `json:"value"`
 	Placeholder string `json:"placeholder"` // that the job holds instead
 }
+
+// String names the secret; the value never prints, nor logs.
+func (l LentSecret) String() string { return "secret " + l.Secret }
+
+// Format implements fmt.Formatter, for every verb.
+func (l LentSecret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, l.String()) }
+
+// LogValue implements slog.LogValuer.
+func (l LentSecret) LogValue() slog.Value { return slog.StringValue(l.String()) }
 
 // JobReport is a snapshot of the steps while the job runs.
 type JobReport struct {

@@ -37,7 +37,8 @@ func (c *change) keptFor(l *sallyport.Lease, r sallyport.Run, j sallyport.Job) (
 	return out, nil
 }
 
-// values opens the secrets that a lease lends.
+// values opens the secrets that a lease lends, in the versions that its record names. One that was set since is a conflict:
+// the job is leased anew when the lease has run out.
 func (e *Engine) values(ctx context.Context, kept []sallyport.SecretEntry) (map[string]string, error) {
 	out := map[string]string{}
 	for _, entry := range kept {
@@ -52,6 +53,9 @@ func (e *Engine) values(ctx context.Context, kept []sallyport.SecretEntry) (map[
 		}
 		if err != nil {
 			return nil, err
+		}
+		if now.Version != entry.Version {
+			return nil, sallyport.Errorf(sallyport.CodeConflict, "secret %s was set while the job was being leased", entry.Name)
 		}
 		value, err := e.sealer.Open(ctx, sealed, secretAAD(now))
 		if err != nil {

@@ -282,6 +282,8 @@ func TestStatementsThatLeaveTheRole(t *testing.T) {
 		"COPY t TO PROGRAM 'sh'": "COPY … PROGRAM", "COPY (SELECT 1) TO PROGRAM 'sh'": "COPY … PROGRAM", "LOAD 'x'": "LOAD",
 		"SELECT pg_catalog.pg_read_file('/x')": "pg_read_file", `SELECT "lo_import"('/x')`: "lo_import", "SELECT set_config('role', 'x', false)": "set_config of the role",
 		"SELECT set_config(lower('ROLE'), 'x', false)": "set_config of the role", "DO $$ BEGIN SET ROLE x; END $$": "SET ROLE", "DO $a$ BEGIN IF true THEN ALTER USER me PASSWORD 'x'; END IF; END $a$": "ALTER USER",
+		`SELECT set_config(E'\x72ole', 'none', false)`: "set_config of the role", `SELECT set_config(e'\162ole', 'none', false)`: "set_config of the role", `SELECT set_config(U&'\0072ole', 'none', false)`: "set_config of the role",
+		"SELECT set_config(E'app.user', 'x', true)": "", `SELECT E'\x72ole'`: "",
 		"SELECT set_config('ro'||'le', 'none', false)": "set_config of the role", "SELECT set_config('ro'\n'le', 'none', false)": "set_config of the role",
 		`SELECT E'\'; '; SET ROLE x`: "SET ROLE", "SELECT $1; SET ROLE x": "SET ROLE", "SET standard_conforming_strings = off": "SET standard_conforming_strings",
 	} {

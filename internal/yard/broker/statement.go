@@ -166,6 +166,9 @@ func words(sql string, depth int) (list []word) {
 			list, i = append(list, word{wordQuoted, text}), i+n
 		case (c == 'e' || c == 'E') && strings.HasPrefix(rest[1:], "'"):
 			text, n := quoted(rest[1:], '\'', true)
+			if strings.Contains(rest[1:1+n], `\`) { // what it says is not read here
+				text = ""
+			}
 			list, i = append(list, word{wordString, text}), i+1+n
 		case c == '$':
 			tag, ok := dollar(rest)
