@@ -370,3 +370,24 @@ func TestRulesThatCannotBeRead(t *testing.T) {
 	check(t, err)
 	check(t, h.e.allow(ben, actRead, h.p.ID))
 }
+
+// TestAgentWithoutASponsor is left out of the law, which stays in force for everybody else.
+func TestAgentWithoutASponsor(t *testing.T) {
+	t.Parallel()
+	m := &matter{accounts: []sallyport.Account{
+		{ID: "agent/fix", Kind: sallyport.Agent, Name: "fix", Sponsor: "person/gone"},
+		{ID: "person/anna", Kind: sallyport.Person, Name: "anna"},
+		{ID: "agent/mend", Kind: sallyport.Agent, Name: "mend", Sponsor: "person/anna"},
+	}}
+	l, err := m.enact()
+	check(t, err)
+	for id, want := range map[string]bool{"agent/fix": false, "agent/mend": true} {
+		who, ok := uidOf(sallyport.Agent, id)
+		if !ok {
+			t.Fatalf("%s is no principal", id)
+		}
+		if _, got := l.world.Get(who); got != want {
+			t.Errorf("%s is in the law: %v", id, got)
+		}
+	}
+}
