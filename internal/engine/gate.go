@@ -167,6 +167,7 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 	var uses []sallyport.CacheUse
 	var doors []sallyport.Door
 	var plan *sallyport.Plan
+	var makers []sallyport.Job
 	if err := e.view(ctx, func(tx sallyport.Tx) error {
 		var err error
 		if p, err = tx.Projects().Get(j.artifact.Project); err != nil {
@@ -180,6 +181,11 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 		}
 		if plan, doors, err = runDoors(tx, j.run.ID); err != nil {
 			return err
+		}
+		if j.spec.SealedSource {
+			if makers, err = otherMakers(tx, j.artifact); err != nil {
+				return err
+			}
 		}
 		statements, err = tx.Statements().BySubject(p.ID, j.artifact.Digest)
 		return err
@@ -211,6 +217,9 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 			Event: j.run.Event, Workflow: j.run.Workflow, OnProtected: on, Restored: restored(uses)},
 		Statements: []policy.EvidenceStatement{},
 	}
+	if doc.Run.Sources, err = e.sources(ctx, makers, p.ID); err != nil {
+		return policy.Evidence{}, err
+	}
 	doc.Run.Network, doc.Run.Packages = reached(plan, doors)
 	for _, l := range isolationLevels {
 		doc.Expected.Builders = append(doc.Expected.Builders, e.instance.BuilderID(l))
@@ -219,6 +228,37 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 		doc.Statements = append(doc.Statements, e.weigh(st, j.artifact.Digest))
 	}
 	return doc, nil
+}
+
+// otherMakers returns the jobs of an artifact's run that made others.
+func otherMakers(tx sallyport.Tx, a sallyport.Artifact) ([]sallyport.Job, error) {
+	made, err := tx.Artifacts().ByRun(a.Run)
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := tx.Jobs().Outline(a.Run)
+	return slices.DeleteFunc(jobs, func(j sallyport.Job) bool {
+		return j.ID == a.Job || !slices.ContainsFunc(made, func(m sallyport.Artifact) bool { return m.Job == j.ID })
+	}), err
+}
+
+// sources tells what jobs did to their source before they made artifacts.
+func (e *Engine) sources(ctx context.Context, makers []sallyport.Job, p sallyport.ProjectID) ([]policy.EvidenceSource, error) {
+	var out []policy.EvidenceSource
+	for _, j := range makers {
+		t, err := e.trace(ctx, j, p)
+		s := policy.EvidenceSource{Job: j.Key, Seen: err == nil}
+		if code := sallyport.ErrorCode(err); err != nil && code != sallyport.CodeNotFound {
+			return nil, err
+		}
+		for _, c := range t.Changes {
+			if c.Artifact != "" {
+				s.Changed++
+			}
+		}
+		out = append(out, s)
+	}
+	return out, nil
 }
 
 // restored are the entries that any job of a run restored, each once: also one

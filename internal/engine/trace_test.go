@@ -119,3 +119,57 @@ func TestTrace(t *testing.T) {
 		t.Errorf("another tree was built: %s %q", v.Decision, v.Reasons)
 	}
 }
+
+// TestTraceOfAnotherJob has a job edit its source and hand what it made to one that does not.
+func TestTraceOfAnotherJob(t *testing.T) {
+	s := newSite(t)
+	s.deploys = strings.Replace(deployFile, "    port: 8080\n", "    port: 8080\n    source: unchanged\n", 1)
+	const two = `on: push
+jobs:
+  compile:
+    runs-on: ubuntu-latest
+    steps: [{run: make}]
+  wrap:
+    needs: compile
+    runs-on: ubuntu-latest
+    steps: [{run: wrap}]
+`
+	through := func(content string, said *sallyport.Trace) sallyport.Verdict {
+		s.pass(time.Second)
+		push := s.push("main", files{workflowFile: two, ".sallyport/deploy.yaml": s.deploys, "content": content})
+		commit, err := s.e.repos.Commit(t.Context(), s.p.ID, push.Commit)
+		check(t, err)
+		for _, name := range []string{"objects", "app"} {
+			l := s.lease()
+			if l == nil {
+				t.Fatal("there is no job to lease")
+			}
+			_, err := s.y.PutArtifact(s.runner, l.Ref, name, bytes.NewReader(tarOf(t, tarFile{name, name + push.Commit, 0o755})))
+			check(t, err)
+			trace := said
+			if name == "app" || said != nil {
+				trace = &sallyport.Trace{Methods: []string{"stat"}, Source: &sallyport.SourceState{Commit: push.Commit, Tree: commit.Tree, Files: 3}}
+			}
+			if name == "objects" && said != nil {
+				trace.Changes = said.Changes
+			}
+			check(t, s.y.Finish(s.runner, l.Ref, sallyport.JobResult{Conclusion: sallyport.Success, Isolation: &sallyport.Isolation{Level: "standard"}, Trace: trace}))
+			s.work()
+		}
+		return s.verdict()
+	}
+	for name, c := range map[string]struct {
+		said *sallyport.Trace
+		want string // of the denial; "": none
+	}{
+		"clean":        {&sallyport.Trace{}, ""},
+		"edited":       {&sallyport.Trace{Changes: []sallyport.SourceChange{{Path: "main.go", How: "modified", Artifact: "objects"}}}, "job compile edited 1 tracked files"},
+		"edited later": {&sallyport.Trace{Changes: []sallyport.SourceChange{{Path: "main.go", How: "modified"}}}, ""},
+		"not seen":     {nil, "nothing shows that job compile did not edit"},
+	} {
+		v := through(name, c.said)
+		if text := strings.Join(v.Reasons, "\n"); (v.Decision == sallyport.Allow) != (c.want == "") || !strings.Contains(text, c.want) {
+			t.Errorf("%s: %s %q", name, v.Decision, v.Reasons)
+		}
+	}
+}

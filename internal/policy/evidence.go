@@ -75,9 +75,20 @@ type EvidenceRun struct {
 	OnProtected bool `json:"on_protected"`
 	// Restored are the cache entries that jobs of the run restored.
 	Restored []EvidenceCache `json:"restored,omitempty"`
+	// Sources are what the run's other jobs did to their source before they made artifacts, of which this one
+	// may be made; none when the environment does not ask.
+	Sources []EvidenceSource `json:"sources,omitempty"`
 	// Network is what the run's jobs could reach, and Packages what they fetched.
 	Network  *EvidenceNetwork  `json:"network,omitempty"`
 	Packages *EvidencePackages `json:"packages,omitempty"`
+}
+
+// EvidenceSource is a job that made artifacts and whether it edited tracked files before. Seen is false when nothing
+// was recorded of it.
+type EvidenceSource struct {
+	Job     string `json:"job"`
+	Seen    bool   `json:"seen"`
+	Changed int    `json:"changed"`
 }
 
 // EvidenceNetwork is what jobs could reach outside their rooms. Denied counts what their doors refused.

@@ -131,6 +131,21 @@ func TestDefaultGate(t *testing.T) {
 			e.Environment.SealedSource = true
 			traced(e, `{"matchesCommit":true,"changed":0,"commit":"c0"}`)
 		}, sallyport.Deny, "nothing shows that the source was not edited"},
+		{"source sealed, and another job's edited", func(e *Evidence) {
+			e.Environment.SealedSource = true
+			traced(e, `{"matchesCommit":true,"changed":0,"commit":"`+e.Run.Commit+`"}`)
+			e.Run.Sources = []EvidenceSource{{Job: "lint", Seen: true}, {Job: "compile", Seen: true, Changed: 2}}
+		}, sallyport.Deny, "job compile edited 2 tracked files"},
+		{"source sealed, and another job's not seen", func(e *Evidence) {
+			e.Environment.SealedSource = true
+			traced(e, `{"matchesCommit":true,"changed":0,"commit":"`+e.Run.Commit+`"}`)
+			e.Run.Sources = []EvidenceSource{{Job: "compile"}}
+		}, sallyport.Deny, "nothing shows that job compile did not edit"},
+		{"source sealed, and another job's clean", func(e *Evidence) {
+			e.Environment.SealedSource = true
+			traced(e, `{"matchesCommit":true,"changed":0,"commit":"`+e.Run.Commit+`"}`)
+			e.Run.Sources = []EvidenceSource{{Job: "compile", Seen: true}}
+		}, sallyport.Allow, "provenance by"},
 		{"source sealed, and nobody looked", func(e *Evidence) { e.Environment.SealedSource = true }, sallyport.Deny, "nothing shows that the source was not edited"},
 		{"malformed: unknown tier", func(e *Evidence) { e.Subject.Tier = "root" }, sallyport.Deny, "malformed"},
 		{"malformed: no builders", func(e *Evidence) { e.Expected.Builders = nil }, sallyport.Deny, "malformed"},

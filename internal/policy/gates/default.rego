@@ -125,6 +125,19 @@ missing contains sprintf("the build edited %d tracked files, and the environment
 	named := concat(", ", array.slice(sort([f.name | some f in object.get(t.monitorLog, "fileAccess", [])]), 0, 5))
 }
 
+# What another job made may be within this artifact.
+missing contains sprintf("job %s edited %d tracked files before it made an artifact, and the environment wants them unchanged", [j.job, j.changed]) if {
+	input.environment.sealed_source == true
+	some j in object.get(input.run, "sources", [])
+	j.changed > 0
+}
+
+missing contains sprintf("nothing shows that job %s did not edit the source before it made an artifact", [j.job]) if {
+	input.environment.sealed_source == true
+	some j in object.get(input.run, "sources", [])
+	j.seen == false
+}
+
 feeds(tier) if rank[tier] >= rank[input.subject.tier]
 
 rank := {"untrusted": 0, "member": 1, "protected": 2, "release": 3}
