@@ -37,6 +37,8 @@ section 'A room, from its start to its end' 'prepare-p50-ms <= 30 cold, <= 10 fr
 measure internal/yard/sandbox 'Room' 20x
 section 'Masking 200 secrets, by processor time, beside copying' 'MB/s >= 500'
 measure bench 'Redact' 3x
+section 'A workflow of 1,400 lines, and expressions, beside act and actionlint as libraries' 'ms-ours <= 3, x-median >= 10'
+measure bench/act 'Parse|Expr' 1x
 measure internal/yard/runner 'Output' 1s
 section 'Finished bundles' 'bundle-p50-ms <= 150 with one signer; bundles/s >= 700 with 100'
 measure bench 'Bundle/signers=1$' 50x
