@@ -16,6 +16,9 @@ type EnvironmentSpec struct {
 	Health   HealthSpec    `json:"health"`
 	Drain    time.Duration `json:"drain"` // how long old connections may finish
 	EntryRules
+	// Audiences are those for which jobs of the environment may have ID tokens. Nil: those of
+	// the project.
+	Audiences Audiences `json:"audiences,omitzero"`
 	// SealedSource wants proof that no job changed a tracked file before it made the artifact.
 	SealedSource bool `json:"sealed_source,omitempty"`
 }

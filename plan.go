@@ -179,6 +179,8 @@ type PlanSource struct {
 type PlanRules struct {
 	Commit       string                `json:"commit"` // of the protected branch
 	Environments []PlanEnvironmentRule `json:"environments,omitempty"`
+	// Audiences are those of jobs whose environment names none; nil: nobody declared any.
+	Audiences Audiences `json:"audiences,omitzero"`
 	// Egress has the installation's level when the project declares none. Nil, in plans of old: none.
 	Egress *EgressRules `json:"egress,omitempty"`
 	// Broken says why the rules of environments cannot be read; no job may enter one then.
@@ -189,6 +191,7 @@ type PlanRules struct {
 type PlanEnvironmentRule struct {
 	Name string `json:"name"`
 	EntryRules
+	Audiences Audiences `json:"audiences,omitzero"`
 }
 
 // PlanStrategy is a job's strategy. Cells is the matrix expanded (one JSON

@@ -85,22 +85,28 @@ func (e *Engine) gateFailed(ctx context.Context, w sallyport.Work, cause error) 
 	})
 }
 
-// environments reads the declarations at a commit of the protected branch.
+// environments reads the environments that are declared at a commit of the protected branch.
 func (e *Engine) environments(ctx context.Context, p sallyport.ProjectID, commit string) ([]sallyport.EnvironmentSpec, error) {
+	d, err := e.declared(ctx, p, commit)
+	return d.Environments, err
+}
+
+// declared reads all declarations at a commit of the protected branch.
+func (e *Engine) declared(ctx context.Context, p sallyport.ProjectID, commit string) (environment.Declared, error) {
 	src, err := e.repos.ReadFile(ctx, p, commit, environment.File, environment.MaxBytes)
 	if sallyport.ErrorCode(err) == sallyport.CodeNotFound {
-		return nil, nil
+		return environment.Declared{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return environment.Declared{}, err
 	}
-	specs, diags := environment.Parse(src)
-	for _, d := range diags {
-		if d.Severity == "error" {
-			return nil, sallyport.Errorf(sallyport.CodeInvalid, "%s", d.String())
+	d, diags := environment.Read(src)
+	for _, wrong := range diags {
+		if wrong.Severity == "error" {
+			return environment.Declared{}, sallyport.Errorf(sallyport.CodeInvalid, "%s", wrong.String())
 		}
 	}
-	return specs, nil
+	return d, nil
 }
 
 // judgement is a verdict with what follows from it, before it is kept.

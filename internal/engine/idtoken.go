@@ -71,7 +71,7 @@ func (y yard) IDToken(ctx context.Context, l sallyport.LeaseRef, audience string
 	// Recorded before it is handed out, by the lease that asked.
 	err = e.holding(ctx, l, func(c *change, _ sallyport.Work, j sallyport.Job) error {
 		return c.record("idtoken.issued", "job/"+string(j.ID), map[string]any{
-			"run": j.Run, "attempt": j.Attempt, "jti": claims["jti"], "aud": claims["aud"], "sub": claims["sub"], "exp": claims["exp"],
+			"run": j.Run, "attempt": j.Attempt, "jti": claims["jti"], "aud": claims["aud"], "sub": claims["sub"], "exp": claims["exp"], "step": runningStep(j),
 		})
 	})
 	if err != nil {
@@ -110,20 +110,35 @@ func (e *Engine) idClaims(c *change, job sallyport.Job, audience string) (claims
 	if err := json.Unmarshal(e.githubContext(s.p, s.push, s.run), &g); err != nil {
 		return nil, nil, err
 	}
-	if audience == "" {
-		audience = e.tokenIssuer() + "/" + ownerOf(s.p.Name)
+	to, refused := f.audience(job, audience, e.tokenIssuer()+"/"+ownerOf(s.p.Name))
+	if refused != nil {
+		return nil, refused, nil
+	}
+	var in string
+	if job.Environment != nil {
+		in = job.Environment.Name
+		if r := f.rule(&job); r != nil {
+			in = r.Name // as it is declared; a job may write it in other case
+		}
+	}
+	sub, refused := subject(s.p, s.run, in)
+	if refused != nil {
+		return nil, refused, nil
 	}
 	now := c.now
 	claims = map[string]any{
-		"iss": e.tokenIssuer(), "aud": audience, "jti": string(sallyport.NewID[sallyport.TokenID](now)),
+		"iss": e.tokenIssuer(), "sub": sub, "aud": to.Name, "jti": string(sallyport.NewID[sallyport.TokenID](now)),
 		"iat": now.Unix(), "nbf": now.Add(-tokenSkew).Unix(), "exp": now.Add(tokenLife).Unix(),
 		"run_attempt": "1", "job_workflow_ref": f.workflowRef(), "job_workflow_sha": f.workflowCommit(),
 		"runner_environment": "self-hosted", "repository_visibility": "private",
 		// Beyond GitHub's: how far the run is trusted, and which job of it asks.
-		"tier": s.run.Tier, "job": job.Key, "job_id": job.ID,
+		"tier": s.run.Tier, "job": job.Key, "job_id": job.ID, "plan_digest": s.run.PlanDigest,
+		"actor_type": actorType(s.push.Actor.Kind),
+		// An owner is no more than a name here, which passes with its project.
+		"repository_owner_id": s.p.ID,
 	}
 	for _, key := range []string{
-		"actor", "base_ref", "event_name", "head_ref", "ref", "ref_type", "repository", "repository_id", "repository_owner",
+		"actor", "actor_id", "base_ref", "event_name", "head_ref", "ref", "ref_type", "repository", "repository_id", "repository_owner",
 		"run_id", "run_number", "sha", "workflow", "workflow_ref", "workflow_sha",
 	} {
 		claims[key] = g[key]
@@ -132,11 +147,46 @@ func (e *Engine) idClaims(c *change, job sallyport.Job, audience string) (claims
 	if g["ref_protected"] == true {
 		claims["ref_protected"] = "true"
 	}
-	if job.Environment != nil {
-		claims["environment"] = job.Environment.Name
+	if in != "" {
+		claims["environment"], claims["environment_tier"] = in, s.run.Tier
+		if r := f.rule(&job); r != nil && r.Votes() > 0 {
+			claims["environment_tier"] = sallyport.TierRelease // somebody let it in
+		}
 	}
-	claims["sub"] = subject(s.p.Name, s.run, job.Environment)
+	if s.push.Actor.Kind == sallyport.Agent {
+		switch a, err := c.Accounts().Get(s.push.Actor.ID); {
+		case err == nil:
+			claims["on_behalf_of"] = a.Sponsor
+		case sallyport.ErrorCode(err) != sallyport.CodeNotFound:
+			return nil, nil, err
+		}
+	}
+	if tagged(to.Name) {
+		claims[awsTags] = sessionTags(claims)
+	}
 	return claims, nil, nil
+}
+
+// actorType says what caused the run.
+func actorType(k sallyport.PrincipalKind) string {
+	switch k {
+	case sallyport.Person:
+		return "human"
+	case sallyport.Bot, sallyport.Agent, sallyport.System:
+		return string(k)
+	}
+	return "unknown"
+}
+
+// runningStep is the number of the step that the runner last said was running, 0 for
+// none: the runner's word, for people who read the trail.
+func runningStep(j sallyport.Job) int {
+	for i := len(j.Steps) - 1; i >= 0; i-- {
+		if s := j.Steps[i]; s.Status == sallyport.StatusInProgress {
+			return s.Number
+		}
+	}
+	return 0
 }
 
 // speaksFor returns why a job gets nothing signed (what) that says where it comes from; nil
@@ -154,18 +204,6 @@ func (s *settlement) speaksFor(job sallyport.Job, what string) error {
 		return deny("name an environment in the job", "a run of pull_request_target gets %s in an environment only", what)
 	}
 	return nil
-}
-
-// subject names the job as GitHub does. An environment's name may hold a colon,
-// which is written as %3A, so that it cannot pass for another subject.
-func subject(project string, run sallyport.Run, env *sallyport.JobEnvironment) string {
-	switch {
-	case env != nil:
-		return "repo:" + project + ":environment:" + strings.ReplaceAll(env.Name, ":", "%3A")
-	case run.Event == "pull_request":
-		return "repo:" + project + ":pull_request"
-	}
-	return "repo:" + project + ":ref:" + run.Ref
 }
 
 // tokenIssuer is the issuer's name in ID tokens: where its keys are found.

@@ -36,7 +36,7 @@ func (e *Engine) rules(ctx context.Context, p sallyport.Project, push sallyport.
 	if rules.Commit == "" {
 		return rules, nil
 	}
-	specs, err := e.environments(ctx, p.ID, rules.Commit)
+	declared, err := e.declared(ctx, p.ID, rules.Commit)
 	if sallyport.ErrorCode(err) == sallyport.CodeInvalid { // fail closed, and only where it matters
 		rules.Broken = userText(err)
 		return rules, nil
@@ -44,9 +44,10 @@ func (e *Engine) rules(ctx context.Context, p sallyport.Project, push sallyport.
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range specs {
-		if s.Holds() || len(s.Refs) > 0 {
-			rules.Environments = append(rules.Environments, sallyport.PlanEnvironmentRule{Name: s.Name, EntryRules: s.EntryRules})
+	rules.Audiences = declared.Audiences
+	for _, s := range declared.Environments {
+		if s.Holds() || len(s.Refs) > 0 || s.Audiences != nil {
+			rules.Environments = append(rules.Environments, sallyport.PlanEnvironmentRule{Name: s.Name, EntryRules: s.EntryRules, Audiences: s.Audiences})
 		}
 	}
 	return rules, nil

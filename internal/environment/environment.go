@@ -20,6 +20,8 @@
 //	    hours: [mon-fri 09:00-17:00 Europe/Vienna]  # in which anything enters; default: always
 //	    source: unchanged                    # no build may edit tracked files; default: it may
 //	    refs: [main, release/*, refs/tags/v*]  # whose jobs may name it; default: all
+//	    audiences: [sts.amazonaws.com]       # for which its jobs may have ID tokens; default: those of the project
+//	audiences: [sts.amazonaws.com, {name: vault, algorithm: ES256}]  # of all other jobs; default: sallyport.WellKnownAudiences
 //
 // An environment with nothing but rules of who may enter, and when, is for jobs alone: no release goes there.
 package environment
@@ -57,11 +59,13 @@ const (
 	maxReviewers    = 50
 	maxApprovals    = 20
 	maxHours        = 20
+	maxAudiences    = 50
 	maxWait         = 30 * 24 * time.Hour // GitHub's bound
 )
 
 type document struct {
 	Environments yaml.Node `yaml:"environments"`
+	Audiences    yaml.Node `yaml:"audiences"`
 }
 
 type declared struct {
@@ -82,6 +86,8 @@ type declared struct {
 	Hours     []string `yaml:"hours"`
 
 	Source string `yaml:"source"`
+
+	Audiences yaml.Node `yaml:"audiences"`
 }
 
 type health struct {
@@ -112,29 +118,49 @@ type place struct {
 
 func (p *place) Error() string { return fmt.Sprintf("line %d: %s", p.node.Line, p.text) }
 
-// Parse reads the file. With any diagnostic of severity error the
-// specifications must not be used.
+// Declared is what the file says.
+type Declared struct {
+	Environments []sallyport.EnvironmentSpec
+	// Audiences are those of jobs in an environment that has none of its own, or in none.
+	Audiences sallyport.Audiences
+}
+
+// Parse reads the file's environments. With any diagnostic of severity error they must
+// not be used.
 func Parse(src []byte) ([]sallyport.EnvironmentSpec, []sallyport.Diagnostic) {
+	d, diags := Read(src)
+	return d.Environments, diags
+}
+
+// Read reads the file. With any diagnostic of severity error what it declares must not
+// be used.
+func Read(src []byte) (Declared, []sallyport.Diagnostic) {
 	if len(src) > MaxBytes {
-		return nil, diagnose(&place{&yaml.Node{Line: 1, Column: 1}, fmt.Sprintf("the file is larger than %d bytes", MaxBytes)})
+		return Declared{}, diagnose(&place{&yaml.Node{Line: 1, Column: 1}, fmt.Sprintf("the file is larger than %d bytes", MaxBytes)})
 	}
 	root, err := load(src)
 	if err != nil {
-		return nil, diagnose(err)
+		return Declared{}, diagnose(err)
 	}
 	var doc document
 	if err := decode(root, &doc); err != nil {
-		return nil, diagnose(err)
+		return Declared{}, diagnose(err)
+	}
+	var out Declared
+	if out.Audiences, err = audiences(&doc.Audiences); err != nil {
+		return Declared{}, diagnose(err)
+	}
+	if doc.Environments.Kind == 0 && out.Audiences != nil {
+		return out, nil
 	}
 	if doc.Environments.Kind != yaml.MappingNode {
-		return nil, diagnose(&place{at(&doc.Environments, root), "environments: a map of environment names is needed"})
+		return Declared{}, diagnose(&place{at(&doc.Environments, root), "environments: a map of environment names is needed"})
 	}
-	var specs []sallyport.EnvironmentSpec
 	var diags []sallyport.Diagnostic
 	seen := make(map[string]bool)
 	pairs := doc.Environments.Content
 	if len(pairs)/2 > maxEnvironments {
-		return nil, diagnose(&place{&doc.Environments, fmt.Sprintf("more than %d environments", maxEnvironments)})
+		return Declared{}, diagnose(&place{&doc.Environments, fmt.Sprintf("more than %d environments", maxEnvironments)})
 	}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		spec, err := parseOne(pairs[i], pairs[i+1], seen)
@@ -142,9 +168,9 @@ func Parse(src []byte) ([]sallyport.EnvironmentSpec, []sallyport.Diagnostic) {
 			diags = append(diags, diagnose(err)...)
 			continue
 		}
-		specs = append(specs, spec)
+		out.Environments = append(out.Environments, spec)
 	}
-	return specs, diags
+	return out, diags
 }
 
 func at(n, fallback *yaml.Node) *yaml.Node {
@@ -261,11 +287,15 @@ func parseOne(nameNode, body *yaml.Node, seen map[string]bool) (sallyport.Enviro
 	if why != "" {
 		return sallyport.EnvironmentSpec{}, &place{nameNode, fmt.Sprintf("environment %s: %s", name, why)}
 	}
+	allowed, err := audiences(&d.Audiences)
+	if err != nil {
+		return sallyport.EnvironmentSpec{}, err
+	}
 	if rulesAlone(body) {
-		return sallyport.EnvironmentSpec{Name: name, EntryRules: rules}, nil
+		return sallyport.EnvironmentSpec{Name: name, EntryRules: rules, Audiences: allowed}, nil
 	}
 	spec := sallyport.EnvironmentSpec{
-		EntryRules: rules, SealedSource: d.Source != "",
+		EntryRules: rules, Audiences: allowed, SealedSource: d.Source != "",
 		Name: name, Artifact: d.Artifact, Workflow: d.Workflow, Command: d.Command, Env: env, Port: d.Port, Listen: d.Listen,
 		Drain: time.Duration(d.Drain),
 		Health: sallyport.HealthSpec{Path: d.Health.Path, Interval: time.Duration(d.Health.Interval), Healthy: d.Health.Healthy,
@@ -281,7 +311,7 @@ func parseOne(nameNode, body *yaml.Node, seen map[string]bool) (sallyport.Enviro
 func rulesAlone(body *yaml.Node) bool {
 	for i := 0; i+1 < len(body.Content); i += 2 {
 		switch body.Content[i].Value {
-		case "approval", "refs", "reviewers", "approvals", "wait-timer", "hours":
+		case "approval", "refs", "reviewers", "approvals", "wait-timer", "hours", "audiences":
 		default:
 			return false
 		}

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sallyport-ci/sallyport"
 )
 
 func TestParse(t *testing.T) {
@@ -55,6 +57,23 @@ func TestParseRules(t *testing.T) {
 	}
 }
 
+func TestAudiences(t *testing.T) {
+	t.Parallel()
+	d, diags := Read([]byte("audiences: [sts.amazonaws.com, {name: vault, algorithm: ES256}]\nenvironments:\n  prod: {audiences: []}\n  test: {wait-timer: 1m}\n"))
+	if len(diags) > 0 || len(d.Audiences) != 2 || d.Audiences[1] != (sallyport.Audience{Name: "vault", Algorithm: "ES256"}) {
+		t.Fatalf("got %v, %v", d, diags)
+	}
+	if a := d.Environments[0].Audiences; a == nil || len(a) != 0 {
+		t.Errorf("none: %v", a)
+	}
+	if a := d.Environments[1].Audiences; a != nil {
+		t.Errorf("not declared: %v", a)
+	}
+	if d, diags := Read([]byte("audiences: [vault]\n")); len(diags) > 0 || len(d.Audiences) != 1 {
+		t.Errorf("audiences alone: %v, %v", d, diags)
+	}
+}
+
 func TestParseErrors(t *testing.T) {
 	t.Parallel()
 	one := func(extra string) string {
@@ -86,6 +105,13 @@ func TestParseErrors(t *testing.T) {
 		{"reviewer twice", one("    reviewers: [person/anna, person/anna]\n"), "stands twice"},
 		{"hours", one("    hours: [at night]\n"), "not a window of hours"},
 		{"wait for ever", one("    wait-timer: 721h\n"), "at most 720h"},
+		{"audience pattern", "audiences: ['*']\n", "looks like a pattern"},
+		{"audience twice", "audiences: [a, {name: a}]\n", "stands twice"},
+		{"audience of no list", one("    audiences: vault\n"), "a list of at most"},
+		{"audience look-alike", "audiences: [v\u0430ult]\n", "not plain ASCII"},
+		{"audience without a name", "audiences: [{algorithm: ES256}]\n", "a name of 1 to"},
+		{"audience's algorithm", "audiences: [{name: a, algorithm: none}]\n", "is RS256 or ES256"},
+		{"audience's key", "audiences: [{nam: a}]\n", "unknown key"},
 		{"alias", "a: &x 1\nenvironments: *x", "anchors and aliases"},
 		{"deep", "environments: " + strings.Repeat("[", 50) + strings.Repeat("]", 50), "nested too deeply"},
 		{"two documents", one("---\n{}\n"), "one document"},

@@ -2,6 +2,7 @@ package toolkit
 
 import (
 	"net/http"
+	"strings"
 
 	sallyport "github.com/sallyport-ci/sallyport"
 )
@@ -38,9 +39,22 @@ func (s *Service) serveIDTokens() {
 			answerError(w, err)
 			return
 		}
-		s.cfg.Mask(token) // before the job has it
+		// Before the job has it: whole, and the parts that a program prints alone. The
+		// first part is the same in all tokens and no secret.
+		s.cfg.Mask(token)
+		for _, part := range parts(token) {
+			s.cfg.Mask(part)
+		}
 		answer(w, http.StatusOK, struct {
 			Value string `json:"value"`
 		}{token})
 	})
+}
+
+// parts are the claims and the signature of a JSON Web Token.
+func parts(token string) []string {
+	if all := strings.Split(token, "."); len(all) == 3 {
+		return all[1:]
+	}
+	return nil
 }

@@ -70,6 +70,17 @@ func TestIDTokens(t *testing.T) {
 	}
 }
 
+// TestTokenParts masks what a program may print of a token alone.
+func TestTokenParts(t *testing.T) {
+	t.Parallel()
+	if got := parts("header.claims.signature"); len(got) != 2 || got[0] != "claims" || got[1] != "signature" {
+		t.Errorf("got %q", got)
+	}
+	if got := parts("no token"); got != nil {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestMayHaveIDToken(t *testing.T) {
 	t.Parallel()
 	write, read := sallyport.Permissions{"id-token": "write"}, sallyport.Permissions{"id-token": "read"}
