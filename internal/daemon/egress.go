@@ -62,6 +62,7 @@ func (c EgressConfig) open(dir string, env func(string) string, log *slog.Logger
 		registries.Hosts[host] = addrs
 	}
 	transport := (&door.Dialer{Private: registries}).Transport(nil)
+	transport.MaxConnsPerHost = 0        // all jobs share it: one that reads slowly must not keep others from a registry
 	transport.DisableCompression = false // what registries say of packages is long, and packs well
 	packages, err := firewall.New(firewall.Config{
 		Upstreams: upstreams, Transport: transport, Advisories: known, CacheDir: dir, Now: time.Now, Log: log,
@@ -96,4 +97,15 @@ func packageCache(tmp string) string {
 		return filepath.Join(tmp, "packages")
 	}
 	return filepath.Join(base, "sallyport", "packages")
+}
+
+// proxiesSet names the variables by which this host's clients are sent through an HTTP proxy. Doors
+// refuse to: the proxy would look up names itself, after us, and connect where the door could not judge.
+func proxiesSet(env func(string) string) (names []string) {
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"} {
+		if env(name) != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }

@@ -80,6 +80,9 @@ func (in *installation) runRunner(ctx context.Context) error {
 	if home, err := os.UserHomeDir(); err == nil {
 		cmd.Args = append(cmd.Args, "--home", home)
 	}
+	if names := proxiesSet(os.Getenv); len(names) > 0 {
+		in.log.Warn("this host's HTTP proxy is not used for what jobs reach: connections to hosts are made directly", "variables", names)
+	}
 	cmd.Env = yardEnv(registryEnv[:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for us to hand on
 	confined(cmd, in.c.Data, "runner", "run/yard.sock")

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sallyport "github.com/sallyport-ci/sallyport"
@@ -20,7 +21,8 @@ import (
 // Dialer connects to hosts outside for rooms. It looks names up itself, and connects to the
 // addresses that it has looked at and to no others. An address that is not one of the public
 // Internet, or is this machine's own, is refused unless the operator named it. The zero value
-// is ready for use and refuses all of these.
+// is ready for use and refuses all of these. All doors of a runner share one: it also bounds
+// the requests that they have under way together.
 type Dialer struct {
 	// Private is what the operator named.
 	Private Private
@@ -31,6 +33,8 @@ type Dialer struct {
 	known map[string]found
 	own   map[netip.Addr]bool
 	ownAt time.Time
+
+	requests atomic.Int64 // under way, of all doors
 }
 
 // found is what a lookup brought.
@@ -46,6 +50,8 @@ const (
 	// dialTimeout is for one address.
 	dialTimeout = 10 * time.Second
 	maxAddrs    = 8 // of a host are tried
+	// maxRequests are under way at a time, of all doors together; each may hold two descriptors.
+	maxRequests = 8192
 )
 
 // RefusedError says that a host has no address that jobs may reach.
@@ -161,7 +167,8 @@ func (d *Dialer) isOwn(a netip.Addr) bool {
 }
 
 // Transport sends requests by the dialer. It verifies servers by roots (nil: the host's),
-// follows no redirect and knows no proxy.
+// follows no redirect and knows no proxy: one
+// would look names up itself, and the address that it then connects to could not be judged.
 func (d *Dialer) Transport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		DialContext: d.DialContext, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},

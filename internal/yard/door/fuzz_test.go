@@ -32,7 +32,10 @@ func (o only) Request(host string, port int, method, path string) Answer { retur
 
 func openFor(t testing.TB, c Config) *Door {
 	t.Helper()
-	c.Rules, c.Dialer = only("good.test"), &Dialer{}
+	c.Rules = only("good.test")
+	if c.Dialer == nil {
+		c.Dialer = &Dialer{}
+	}
 	d, err := Open(c)
 	if err != nil {
 		t.Fatal(err)

@@ -182,6 +182,13 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 		f.deny(w, r, http.StatusTooManyRequests, ReasonRequests)
 		return
 	}
+	all := &p.door.cfg.Dialer.requests
+	defer all.Add(-1)
+	if all.Add(1) > maxRequests {
+		w.Header().Set("Retry-After", "1")
+		f.deny(w, r, http.StatusTooManyRequests, ReasonRequests)
+		return
+	}
 	if r.Method == http.MethodConnect || r.Method == "PRI" {
 		w.Header().Set("Connection", "close") // what follows is for a tunnel
 		f.deny(w, r, http.StatusMethodNotAllowed, ReasonMethod)
