@@ -285,6 +285,14 @@ func TestStatementsThatLeaveTheRole(t *testing.T) {
 		`SELECT set_config(E'\x72ole', 'none', false)`: "set_config of the role", `SELECT set_config(e'\162ole', 'none', false)`: "set_config of the role", `SELECT set_config(U&'\0072ole', 'none', false)`: "set_config of the role",
 		"SELECT set_config(E'app.user', 'x', true)": "", `SELECT E'\x72ole'`: "",
 		"SELECT set_config('ro'||'le', 'none', false)": "set_config of the role", "SELECT set_config('ro'\n'le', 'none', false)": "set_config of the role",
+		`SELECT set_config(E'\x72ole', 'x', false)`: "set_config of the role", `SELECT set_config(e'\162ole', 'x', false)`: "set_config of the role",
+		`SELECT set_config(E'\u0072ole', 'x', false)`: "set_config of the role", `SELECT "set_config"(E'app.\x75ser', 'x', false)`: "set_config of the role",
+		`SELECT set_config(E'app.user', E'\x72', false)`: "", `SELECT set_config(E'role', 'x', false)`: "set_config of the role",
+		`SELECT set_config(U&'\0072ole', 'x', false)`: "set_config of the role", `SELECT U&'\0072ole'`: "names or strings written as Unicode escapes", `SET u&"\0072ole" TO x`: "names or strings written as Unicode escapes",
+		`SELECT U&"l\006F_import"('/x')`: "names or strings written as Unicode escapes", `SELECT E'a\nb', u & 1`: "",
+		"UPDATE pg_settings SET setting = 'x' WHERE name = 'role'": "UPDATE pg_settings", `WITH a AS (UPDATE ONLY pg_catalog."pg_settings" SET setting = 'x' RETURNING 1) SELECT 1`: "UPDATE pg_settings",
+		"SELECT * FROM pg_settings": "", "DO 'BEGIN SET ROLE x; END'": "DO with code in plain quotes", `DO LANGUAGE plpgsql E'BEGIN SET\x20ROLE x; END'`: "DO with code in plain quotes",
+		"DO $$ BEGIN PERFORM 'x'; END $$": "", "SELECT 1; SELECT 'x' AS do": "",
 		`SELECT E'\'; '; SET ROLE x`: "SET ROLE", "SELECT $1; SET ROLE x": "SET ROLE", "SET standard_conforming_strings = off": "SET standard_conforming_strings",
 	} {
 		if got := leaves(sql); got != want {

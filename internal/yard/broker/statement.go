@@ -69,6 +69,12 @@ func leaves(sql string) string {
 			}
 			return ""
 		}
+		if w.kind == wordUnicode {
+			return "names or strings written as Unicode escapes"
+		}
+		if w.text == "update" && w.kind == wordPlain && slices.ContainsFunc(list[i+1:min(len(list), i+5)], word.isSettings) {
+			return "UPDATE pg_settings"
+		}
 		if w.kind == wordPlain && start {
 			next := at(1)
 			if (w.text == "set") && (next == "local" || next == "session" && at(2) != "authorization") {
@@ -88,20 +94,22 @@ func leaves(sql string) string {
 				if slices.Contains([]string{"user", "role", "group", "system"}, next) {
 					return strings.ToUpper(w.text + " " + next)
 				}
+			case "do": // code that is not dollar-quoted is not read
+				code := slices.IndexFunc(list[i:], func(w word) bool {
+					return w.kind == wordBody || w.kind == wordString || w.kind == wordEscapes || w == word{wordMark, ";"}
+				})
+				if code >= 0 && (list[i+code].kind == wordString || list[i+code].kind == wordEscapes) {
+					return "DO with code in plain quotes"
+				}
 			case "load":
 				return "LOAD"
 			case "copy":
-				for _, later := range list[i:] {
-					if later.kind == wordMark && later.text == ";" {
-						break
-					}
-					if later.kind == wordPlain && later.text == "program" {
-						return "COPY … PROGRAM"
-					}
+				if slices.Contains(statement(list[i:]), word{wordPlain, "program"}) {
+					return "COPY … PROGRAM"
 				}
 			}
 		}
-		if w.kind != wordString && at(1) == "(" {
+		if w.kind != wordString && w.kind != wordEscapes && at(1) == "(" {
 			if slices.Contains([]string{"pg_read_file", "pg_read_binary_file", "pg_ls_dir", "pg_stat_file", "lo_import", "lo_export", "dblink", "dblink_connect", "dblink_exec", "pg_reload_conf"}, w.text) {
 				return w.text
 			}
@@ -115,7 +123,15 @@ func leaves(sql string) string {
 	return ""
 }
 
-// literal is the string at a position, "" when there is another thing.
+// statement is what of a list belongs to its first statement.
+func statement(list []word) []word {
+	if end := slices.Index(list, word{wordMark, ";"}); end >= 0 {
+		return list[:end]
+	}
+	return list
+}
+
+// literal is the string at a position, "" when there is another thing, also one with escapes in it.
 func literal(list []word, i int) string {
 	if i < len(list) && list[i].kind == wordString {
 		return list[i].text
@@ -128,14 +144,21 @@ type word struct {
 	text string
 }
 
+// isSettings tells whether a word names the view through which settings can be changed.
+func (w word) isSettings() bool {
+	return (w.kind == wordPlain || w.kind == wordQuoted) && w.text == "pg_settings"
+}
+
 type wordKind int
 
 const (
 	wordPlain  wordKind = iota // a name or keyword, in lower case
 	wordQuoted                 // a quoted name
 	wordString
-	wordBody // the beginning of a dollar-quoted string, whose words follow
-	wordMark // any other character
+	wordEscapes // a string in which a backslash stands for something, not decoded
+	wordUnicode // U&"…" or U&'…', likewise
+	wordBody    // the beginning of a dollar-quoted string, whose words follow
+	wordMark    // any other character
 )
 
 // maxNesting bounds dollar quotes within each other.
@@ -166,10 +189,14 @@ func words(sql string, depth int) (list []word) {
 			list, i = append(list, word{wordQuoted, text}), i+n
 		case (c == 'e' || c == 'E') && strings.HasPrefix(rest[1:], "'"):
 			text, n := quoted(rest[1:], '\'', true)
-			if strings.Contains(rest[1:1+n], `\`) { // what it says is not read here
-				text = ""
+			kind := wordString
+			if strings.Contains(rest[1:1+n], `\`) {
+				kind = wordEscapes
 			}
-			list, i = append(list, word{wordString, text}), i+1+n
+			list, i = append(list, word{kind, text}), i+1+n
+		case (c == 'u' || c == 'U') && (strings.HasPrefix(rest[1:], "&'") || strings.HasPrefix(rest[1:], `&"`)):
+			text, n := quoted(rest[2:], rest[2], false)
+			list, i = append(list, word{wordUnicode, text}), i+2+n
 		case c == '$':
 			tag, ok := dollar(rest)
 			if !ok {
