@@ -187,6 +187,25 @@ type Isolation struct {
 	NotEnforced []Gap    `json:"not_enforced,omitempty"` // what this host could not do
 }
 
+// Facility is something that a host has for rooms, or lacks.
+type Facility struct {
+	Name  string        `json:"name"`
+	For   string        `json:"for"` // what it serves
+	State FacilityState `json:"state"`
+	Found string        `json:"found,omitempty"` // what was found, or why there is nothing
+	Mend  string        `json:"mend,omitempty"`  // how to get what is missing
+}
+
+// FacilityState tells whether a facility is there.
+type FacilityState string
+
+// The states of facilities.
+const (
+	FacilityThere    FacilityState = "there"
+	FacilityMissing  FacilityState = "missing"
+	FacilityNeedless FacilityState = "needless" // rooms do without it here
+)
+
 // Gap is a limit that this host cannot enforce, and why.
 type Gap struct {
 	What string `json:"what"`

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -110,12 +111,40 @@ func newLogger(e *env, format string, verbose bool) *slog.Logger {
 
 type doctorCmd struct{ output }
 
+// health is what doctor tells: of the level standard, of strong if it is there, and of the host.
+type health struct {
+	sallyport.Isolation
+	Strong     *sallyport.Isolation `json:"strong,omitempty"`
+	Facilities []sallyport.Facility `json:"facilities"`
+}
+
+// Run tells what this host can enforce. A host that can isolate nothing is an error, after the table that says why.
 func (c doctorCmd) Run(e *env) error {
-	got, err := daemon.CheckHost(e.ctx, "standard", slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
+	quiet := slog.New(slog.DiscardHandler)
+	got := health{Facilities: daemon.SurveyHost()}
+	var err, strongErr error
+	got.Isolation, err = daemon.CheckHost(e.ctx, "standard", quiet)
+	var strong sallyport.Isolation
+	if strong, strongErr = daemon.CheckHost(e.ctx, "strong", quiet); strongErr == nil {
+		got.Strong = &strong
 	}
-	return c.print(e, got, func(w io.Writer) {
+	return errors.Join(c.print(e, got, func(w io.Writer) {
+		marks := map[sallyport.FacilityState]string{sallyport.FacilityThere: "✓", sallyport.FacilityMissing: "✗", sallyport.FacilityNeedless: "–"}
+		table(w, "\tFACILITY\tFOR\tFOUND", func(line func(...any)) {
+			for _, f := range got.Facilities {
+				line(marks[f.State], f.Name, f.For, f.Found)
+			}
+		})
+		for _, f := range got.Facilities {
+			if f.State == sallyport.FacilityMissing {
+				fmt.Fprintf(w, "  → %s: %s\n", f.Name, f.Mend)
+			}
+		}
+		fmt.Fprintln(w)
+		if err != nil {
+			fmt.Fprintln(w, "This host isolates no jobs.")
+			return
+		}
 		fmt.Fprintf(w, "This host isolates jobs at level %s with %s", got.Level, got.Runtime)
 		if got.Rootless {
 			fmt.Fprint(w, ", rootless")
@@ -127,14 +156,13 @@ func (c doctorCmd) Run(e *env) error {
 		for _, gap := range got.NotEnforced {
 			fmt.Fprintf(w, "  NOT enforced  %s: %s\n", gap.What, gap.Why)
 		}
-		strong, err := daemon.CheckHost(e.ctx, "strong", slog.New(slog.DiscardHandler))
-		if err != nil {
-			why, mend := sallyport.ErrorMessage(err)
+		if strongErr != nil {
+			why, mend := sallyport.ErrorMessage(strongErr)
 			fmt.Fprintf(w, "Level strong, for strangers, is not there: %s\n  → %s\n", why, mend)
 			return
 		}
 		fmt.Fprintf(w, "Level strong, for strangers, is there with %s\n", strong.Runtime)
-	})
+	}), err)
 }
 
 // The processes of the yard, started by others of ours.

@@ -221,6 +221,9 @@ func CheckHost(ctx context.Context, level string, log *slog.Logger) (sallyport.I
 	return box.Check(ctx)
 }
 
+// SurveyHost tells what this host has for rooms.
+func SurveyHost() []sallyport.Facility { return sandbox.Survey() }
+
 // Proxy is the traffic proxy process.
 func Proxy(ctx context.Context, dir string, log *slog.Logger) error {
 	return proxy.Run(ctx, proxy.Config{Dir: dir, Log: log})
