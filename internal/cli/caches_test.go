@@ -103,6 +103,11 @@ func TestCachePoisoning(t *testing.T) {
 		t.Errorf("caches delete --all: got\n%s", text)
 	}
 	saw(r.ran("Once more", files{"more": "y\n"}), "hit=[] content=[]")
+
+	// The control: what a run that is trusted as much saves does reach the next one.
+	s.ok("caches", "delete", "store", "--all")
+	saw(r.ran("Theirs", files{"lib": "poison\n"}), "hit=[] content=[]")
+	saw(r.ran("Good again", files{"lib": "good\n"}), "hit=[true] content=[poison]")
 	s.ok("audit", "verify")
 }
 
