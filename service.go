@@ -35,6 +35,7 @@ type Services struct {
 	Secrets     Secrets
 	Rights      Rights
 	Approvals   Approvals
+	Stops       Stops
 }
 
 // Projects are the repositories with their runs.

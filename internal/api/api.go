@@ -57,7 +57,7 @@ type server struct {
 func New(c Config) (http.Handler, error) {
 	s := c.Services
 	switch {
-	case s.Projects == nil, s.Runs == nil, s.Artifacts == nil, s.Gates == nil, s.Deployments == nil, s.Audit == nil, s.Access == nil, s.Instance == nil, s.Caches == nil, s.Doors == nil, s.Secrets == nil, s.Rights == nil, s.Approvals == nil:
+	case s.Projects == nil, s.Runs == nil, s.Artifacts == nil, s.Gates == nil, s.Deployments == nil, s.Audit == nil, s.Access == nil, s.Instance == nil, s.Caches == nil, s.Doors == nil, s.Secrets == nil, s.Rights == nil, s.Approvals == nil, s.Stops == nil:
 		return nil, errors.New("api: a service is missing")
 	case c.Yard == nil, c.Git == nil, c.Log == nil:
 		return nil, errors.New("api: Yard, Git and Log must be set")

@@ -190,11 +190,12 @@ type (
 	fakeSecrets     struct{ *fake }
 	fakeRights      struct{ *fake }
 	fakeApprovals   struct{ *fake }
+	fakeStops       struct{ *fake }
 )
 
 func (f *fake) services() sallyport.Services {
 	return sallyport.Services{Projects: fakeProjects{f}, Runs: fakeRuns{f}, Artifacts: fakeArtifacts{f}, Gates: fakeGates{f},
-		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}, Secrets: fakeSecrets{f}, Rights: fakeRights{f}, Approvals: fakeApprovals{f}}
+		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}, Secrets: fakeSecrets{f}, Rights: fakeRights{f}, Approvals: fakeApprovals{f}, Stops: fakeStops{f}}
 }
 
 func (f fakeProjects) CreateProject(ctx context.Context, name, branch string) (sallyport.Project, error) {
@@ -569,4 +570,14 @@ func (f fakeApprovals) Grants(ctx context.Context, page sallyport.Page) ([]sally
 }
 func (f fakeApprovals) Revoke(ctx context.Context, id sallyport.GrantID, why string) error {
 	return r0(ctx, f.fake, "Approvals.Revoke", id, why)
+}
+
+func (f fakeStops) Stop(ctx context.Context, kind sallyport.StopKind, name, why string) (sallyport.StopReport, error) {
+	return r1[sallyport.StopReport](ctx, f.fake, "Stops.Stop", kind, name, why)
+}
+func (f fakeStops) Lift(ctx context.Context, kind sallyport.StopKind, name, why string) (sallyport.Stop, error) {
+	return r1[sallyport.Stop](ctx, f.fake, "Stops.Lift", kind, name, why)
+}
+func (f fakeStops) Stops(ctx context.Context) ([]sallyport.Stop, error) {
+	return r1[[]sallyport.Stop](ctx, f.fake, "Stops.Stops")
 }

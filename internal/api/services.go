@@ -22,6 +22,7 @@ func (s *server) services() {
 	s.access()
 	s.rights()
 	s.approvals()
+	s.stops()
 	s.instance()
 }
 
@@ -369,6 +370,17 @@ func (s *server) approvals() {
 		return svc.Grants(ctx, page(*in))
 	})
 	obey(s, rpc.RevokeGrant, func(ctx context.Context, in *rpc.RevokeIn) error { return svc.Revoke(ctx, in.Grant, in.Body.Why) })
+}
+
+func (s *server) stops() {
+	svc := s.Services.Stops
+	answer(s, rpc.ThrowStop, func(ctx context.Context, in *rpc.StopIn) (sallyport.StopReport, error) {
+		return svc.Stop(ctx, in.Body.Kind, in.Body.Name, in.Body.Why)
+	})
+	answer(s, rpc.LiftStop, func(ctx context.Context, in *rpc.StopIn) (sallyport.Stop, error) {
+		return svc.Lift(ctx, in.Body.Kind, in.Body.Name, in.Body.Why)
+	})
+	list(s, rpc.ListStops, func(ctx context.Context, _ *rpc.Nothing) ([]sallyport.Stop, error) { return svc.Stops(ctx) })
 }
 
 func (s *server) instance() {

@@ -113,7 +113,7 @@ func tokenShaped(kind, value string) bool {
 }
 
 // limitable are the actions that a token may be limited to.
-var limitable = []action{actRead, actFetch, actPush, actOperate, actDeploy, actSecrets, actAdmin, actInstance, actRequest, actApprove, actEmergency}
+var limitable = []action{actRead, actFetch, actPush, actOperate, actDeploy, actSecrets, actAdmin, actInstance, actRequest, actApprove, actEmergency, actStop, actLift}
 
 func newToken(now time.Time, name, kind string, p sallyport.Principal, ttl time.Duration) (string, sallyport.Token) {
 	value := sallyport.NewCredential(tokenPrefix[kind])

@@ -556,6 +556,13 @@ func (e *Engine) admitRelease(ctx context.Context, w sallyport.Work, st sallypor
 		if what := r.Bound.Differs(bound); what != "" {
 			return e.void(c, r, what+" changed")
 		}
+		p, err := c.Projects().Get(r.Project)
+		if err != nil {
+			return err
+		}
+		if err := unstopped(c.Tx, sallyport.StopProject, p.Name); err != nil {
+			return err
+		}
 		if j.overtaken, err = c.overtaken(j); err != nil {
 			return err
 		}

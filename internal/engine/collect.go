@@ -195,6 +195,9 @@ func digests(subjects []attest.Subject) []sallyport.Digest {
 // sign has a statement signed and logged and fills in st.
 func (e *Engine) sign(ctx context.Context, id attest.Identity, statement []byte, st sallyport.Statement) (sallyport.Statement, error) {
 	now := e.now()
+	if err := e.view(ctx, func(tx sallyport.Tx) error { return unstopped(tx, sallyport.StopKey, sallyport.KeySigning) }); err != nil {
+		return st, err
+	}
 	bundle, index, err := e.notary.Sign(ctx, now, id, statement)
 	if err != nil {
 		return st, err

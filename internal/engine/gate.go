@@ -396,6 +396,13 @@ func (c *change) keepVerdict(j judgement) error {
 // keepJudgement keeps the verdict and what it leads to: a release on its way
 // to the environment, or a deployment that was refused, so that people see it.
 func (c *change) keepJudgement(j judgement) (sallyport.Deployment, error) {
+	p, err := c.Projects().Get(j.artifact.Project)
+	if err != nil {
+		return sallyport.Deployment{}, err
+	}
+	if err := unstopped(c.Tx, sallyport.StopProject, p.Name); err != nil {
+		return sallyport.Deployment{}, err
+	}
 	if err := c.keepVerdict(j); err != nil {
 		return sallyport.Deployment{}, err
 	}

@@ -42,6 +42,9 @@ func (y yard) IDToken(ctx context.Context, l sallyport.LeaseRef, audience string
 	var refused error
 	err := e.holding(ctx, l, func(c *change, _ sallyport.Work, j sallyport.Job) error {
 		claims, refused = nil, nil
+		if err := unstopped(c.Tx, sallyport.StopKey, sallyport.KeyIDToken); err != nil {
+			return err
+		}
 		asked, err := c.Audit().List(sallyport.AuditFilter{Action: "idtoken.", Object: "job/" + string(j.ID), Limit: maxIDTokens})
 		if err != nil {
 			return err

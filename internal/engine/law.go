@@ -213,7 +213,7 @@ func bans(stops []sallyport.Stop) (out []rights.Ban) {
 		case sallyport.StopPerson, sallyport.StopBot, sallyport.StopAgent:
 			b.Principal, _ = uidOf(sallyport.PrincipalKind(s.Kind), s.Name)
 		case sallyport.StopProject:
-			b.Actions = []string{string(actPush), string(actOperate), string(actDeploy), string(actSecrets), string(actApprove)}
+			b.Actions = []string{string(actPush), string(actOperate), string(actDeploy), string(actApprove)}
 			b.Resource = rights.ProjectUID(s.Name)
 		default: // runners, keys and secrets are looked at where they are used
 			continue
@@ -299,8 +299,11 @@ func (l *law) grants(a sallyport.Account, who rights.UID) []rights.Grant {
 	}
 	if a.Admin {
 		all := append(work, string(actSecrets), string(actAdmin), string(actInstance), string(actRequest))
+		if a.Kind != sallyport.Agent {
+			all = append(all, string(actStop))
+		}
 		if a.Kind == sallyport.Person {
-			all = append(all, string(actEmergency))
+			all = append(all, string(actEmergency), string(actLift))
 		}
 		return []rights.Grant{{ID: id, Principal: who, Actions: all, Resource: rights.TheInstance()}}
 	}

@@ -37,6 +37,21 @@ func (c *change) keptFor(l *sallyport.Lease, r sallyport.Run, j sallyport.Job) (
 	return out, nil
 }
 
+// lendable fails while one of the secrets, or the key that sealed them, is stopped.
+func (c *change) lendable(p sallyport.Project, kept []sallyport.SecretEntry) error {
+	if len(kept) == 0 {
+		return nil
+	}
+	var names []string
+	for _, e := range kept {
+		names = append(names, secretPath(p.Name, e.Environment, e.Name))
+	}
+	if err := unstopped(c.Tx, sallyport.StopSecret, names...); err != nil {
+		return err
+	}
+	return unstopped(c.Tx, sallyport.StopKey, sallyport.KeySecrets)
+}
+
 // values opens the secrets that a lease lends, in the versions that its record names. One that was set since is a conflict:
 // the job is leased anew when the lease has run out.
 func (e *Engine) values(ctx context.Context, kept []sallyport.SecretEntry) (map[string]string, error) {

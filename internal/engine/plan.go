@@ -358,6 +358,27 @@ func (e *Engine) start(c *change, push sallyport.Push, planned []Planned) ([]sal
 	if err != nil {
 		return nil, err
 	}
+	// What came before the stop, and what schedules or other runs would start, does not.
+	if stop, err := stopped(c.Tx, sallyport.StopProject, p.Name); err != nil || stop != nil {
+		if err == nil {
+			err = c.record("run.stopped", "push/"+string(push.ID), map[string]any{"stop": stop.ID})
+		}
+		return nil, err
+	}
+	sponsors, err := sponsorsOf(c.Tx)
+	if err != nil {
+		return nil, err
+	}
+	stop, err := stopped(c.Tx, sallyport.StopKind(push.Actor.Kind), push.Actor.ID)
+	if sponsor := sponsors[push.Actor.ID]; err == nil && stop == nil && sponsor != "" {
+		stop, err = stopped(c.Tx, sallyport.StopPerson, sponsor)
+	}
+	if err != nil || stop != nil {
+		if err == nil {
+			err = c.record("run.stopped", "push/"+string(push.ID), map[string]any{"stop": stop.ID})
+		}
+		return nil, err
+	}
 	var out []sallyport.Run
 	for _, pl := range planned {
 		switch {

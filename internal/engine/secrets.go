@@ -67,6 +67,9 @@ func (s secrets) SetSecret(ctx context.Context, p sallyport.ProjectID, environme
 		if _, err := c.Projects().Get(p); err != nil {
 			return err
 		}
+		if err := unstopped(c.Tx, sallyport.StopKey, sallyport.KeySecrets); err != nil {
+			return err
+		}
 		all, err := c.Secrets().List(p)
 		if err != nil {
 			return err

@@ -71,6 +71,9 @@ func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyp
 	var kept []sallyport.SecretEntry
 	err := y.e.update(ctx, func(c *change) error {
 		lease, from, kept = nil, nil, nil
+		if stop, err := stopped(c.Tx, sallyport.StopRunner, string(ask.Runner), ask.Name, sallyport.PrincipalFrom(ctx).ID, sallyport.PrincipalFrom(ctx).Name); err != nil || stop != nil {
+			return err // it gets nothing, and may ask again
+		}
 		labels := ask.Labels
 		if labels == nil {
 			labels = []string{}
@@ -132,6 +135,15 @@ func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) 
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	if stop, err := stopped(c.Tx, sallyport.StopProject, s.p.Name); err != nil || stop != nil {
+		if err == nil {
+			err = s.complete(s.jobs[job.ID], sallyport.Cancelled, "project "+s.p.Name+" is stopped")
+		}
+		if err == nil {
+			err = e.settleFrom(s)
+		}
+		return nil, nil, nil, err
+	}
 	f, pj, err := s.home(job.ID)
 	if err != nil {
 		return nil, nil, nil, err
@@ -155,6 +167,12 @@ func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) 
 	if e.lend == nil && e.sealer != nil {
 		if kept, err = c.keptFor(lease, s.run, *j); err != nil {
 			return nil, nil, nil, err
+		}
+		if err := c.lendable(s.p, kept); err != nil { // nothing falls back to going without
+			if err := s.complete(j, sallyport.Failure, clip(err.Error(), 1000)); err != nil {
+				return nil, nil, nil, err
+			}
+			return nil, nil, nil, e.settleFrom(s)
 		}
 	}
 	j.Runner, j.StartedAt, j.Lent = ask.Runner, c.now, f.lends() && (e.lend != nil || len(kept) > 0)

@@ -194,6 +194,13 @@ type (
 			Why string `json:"why,omitempty" maxLength:"500"`
 		}
 	}
+	StopIn struct {
+		Body struct {
+			Kind sallyport.StopKind `json:"kind" maxLength:"20"`
+			Name string             `json:"name" maxLength:"400"`
+			Why  string             `json:"why,omitempty" maxLength:"500"`
+		}
+	}
 	DeniedIn struct {
 		Body struct {
 			What string `json:"what" maxLength:"256"`
@@ -282,6 +289,10 @@ var (
 	ActivateGrant   = post[ByRequest, sallyport.GrantStatus]("activate-grant", "/requests/{request}/grant", "Begin the time of access that was approved")
 	ListGrants      = get[Paged, List[sallyport.GrantStatus]]("list-grants", "/grants", "List grants of access for a while")
 	RevokeGrant     = post[RevokeIn, None]("revoke-grant", "/grants/{grant}/revoke", "End a grant")
+
+	ThrowStop = post[StopIn, sallyport.StopReport]("stop", "/stops", "Stop a principal, runner, project, key or secret at once")
+	LiftStop  = post[StopIn, sallyport.Stop]("lift-stop", "/stops/lift", "Lift a stop")
+	ListStops = get[Nothing, List[sallyport.Stop]]("list-stops", "/stops", "List what is stopped")
 
 	Identity        = get[IdentityIn, BuildIdentity]("build-identity", "/identity", "Show the certificate identity of a workflow's builds")
 	ShowTokenIssuer = get[Nothing, TokenIssuer]("token-issuer", "/token-issuer", "Show the issuer of ID tokens and its keys")

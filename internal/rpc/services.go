@@ -22,7 +22,7 @@ const (
 func (c *Client) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{c}, Runs: runs{c}, Artifacts: artifacts{c}, Gates: gates{c},
-		Deployments: deployments{c}, Audit: audit{c}, Access: access{c}, Instance: instance{c}, Caches: caches{c}, Doors: doors{c}, Secrets: secrets{c}, Rights: rights{c}, Approvals: approvals{c},
+		Deployments: deployments{c}, Audit: audit{c}, Access: access{c}, Instance: instance{c}, Caches: caches{c}, Doors: doors{c}, Secrets: secrets{c}, Rights: rights{c}, Approvals: approvals{c}, Stops: stops{c},
 	}
 }
 

@@ -56,7 +56,7 @@ type fakeLog struct {
 }
 
 func (f *fake) services() sallyport.Services {
-	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}, Secrets: f, Rights: fakeRights{f}, Approvals: fakeApprovals{f}}
+	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}, Secrets: f, Rights: fakeRights{f}, Approvals: fakeApprovals{f}, Stops: fakeStops{f}}
 }
 
 func (f *fake) did(format string, args ...any) {
@@ -515,4 +515,19 @@ func (f fakeApprovals) Grants(ctx context.Context, page sallyport.Page) ([]sally
 func (f fakeApprovals) Revoke(ctx context.Context, id sallyport.GrantID, why string) error {
 	f.did("Revoke %s %s", id, why)
 	return f.ask(ctx)
+}
+
+type fakeStops struct{ *fake }
+
+func (f fakeStops) Stop(ctx context.Context, kind sallyport.StopKind, name, why string) (sallyport.StopReport, error) {
+	f.did("Stop %s %s %s", kind, name, why)
+	return sallyport.StopReport{Stop: sallyport.Stop{Kind: kind, Name: name}, Stopped: []sallyport.Stopped{{What: "token", Text: "laptop of person:ben"}},
+		Left: []sallyport.Stopped{{What: "id-token", Text: "for sts.example; credentials that it was exchanged for live on"}}}, f.ask(ctx)
+}
+func (f fakeStops) Lift(ctx context.Context, kind sallyport.StopKind, name, why string) (sallyport.Stop, error) {
+	f.did("Lift %s %s %s", kind, name, why)
+	return sallyport.Stop{Kind: kind, Name: name}, f.ask(ctx)
+}
+func (f fakeStops) Stops(ctx context.Context) ([]sallyport.Stop, error) {
+	return []sallyport.Stop{{ID: "5100", Kind: sallyport.StopRunner, Name: "yard-7", Why: "it reached a host that it should not know", By: sallyport.Party{Kind: sallyport.Person, ID: "person/anna", Name: "anna"}, At: ago(4 * time.Minute)}}, f.ask(ctx)
 }
