@@ -54,6 +54,8 @@ type commands struct {
 	Approvals approvalsCmd `cmd:"" help:"List, show, approve and reject what asks for approval."`
 	Request   requestCmd   `cmd:"" help:"Ask to do something for a while that you may not."`
 	Grants    grantsCmd    `cmd:"" help:"List, activate and revoke access that was granted for a while."`
+	Kill      killCmd      `cmd:"" help:"Stop a person, bot, agent, runner, project, key or secret at once; or list what is stopped."`
+	Unkill    unkillCmd    `cmd:"" help:"Let what was stopped go on."`
 
 	Runs     runsCmd     `cmd:"" help:"List runs, or show one."`
 	Logs     logsCmd     `cmd:"" help:"Print the log of a run or a job."`

@@ -238,6 +238,9 @@ func TestForms(t *testing.T) {
 		{"/approvals/r1/activate", nil, 303, "Activate r1", ""},
 		{"/approvals/r1/withdraw", nil, 303, "Withdraw r1", ""},
 		{"/grants/g1/revoke", url.Values{"why": {"done"}}, 303, "Revoke g1 done", ""},
+		{"/stops", url.Values{"kind": {"person"}, "name": {" ben "}, "why": {"odd"}}, 200, "Stop person ben odd", "What could not be taken back from here"},
+		{"/stops", url.Values{"kind": {"person"}}, 400, "", "needs the name"},
+		{"/stops/lift", url.Values{"kind": {"runner"}, "name": {"yard-7"}}, 303, "Lift runner yard-7 ", ""},
 		{"/tokens/t1/revoke", nil, 303, "RevokeToken t1", ""},
 		{"/projects", url.Values{"name": {strings.Repeat("x", maxForm)}}, 400, "CreateProject  main", ""},
 	}
@@ -260,7 +263,7 @@ func TestForms(t *testing.T) {
 			if resp := cross.do(t, false, "POST", c.path, c.form, "Sec-Fetch-Site", "cross-site"); resp.StatusCode != 403 || len(cross.done()) > 0 {
 				t.Errorf("POST %s from another site: %d, %q", c.path, resp.StatusCode, cross.done())
 			}
-			if resp := cross.do(t, false, "GET", c.path, nil); resp.StatusCode < 400 && !slices.Contains([]string{"/projects", "/tokens", "/projects/shop/secrets"}, c.path) || len(cross.done()) > 0 {
+			if resp := cross.do(t, false, "GET", c.path, nil); resp.StatusCode < 400 && !slices.Contains([]string{"/projects", "/tokens", "/projects/shop/secrets", "/stops"}, c.path) || len(cross.done()) > 0 {
 				t.Errorf("GET %s acted: %d, %q", c.path, resp.StatusCode, cross.done())
 			}
 		})

@@ -58,6 +58,7 @@ var notes = map[string]string{
 	"activated":      "Access is active from now on.",
 	"withdrawn":      "Request withdrawn.",
 	"grant-revoked":  "Grant revoked. What was handed out under it is taken back.",
+	"lifted":         "Lifted. What was cancelled, burnt or revoked does not come back.",
 	"revoked":        "Token revoked. It stopped working at once.",
 }
 

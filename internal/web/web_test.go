@@ -100,6 +100,7 @@ var pages = []struct {
 	{"approval-access", "/approvals/" + string(id[string]("4e00", 2)), []string{"it newly lets", "Person::&#34;person/jo&#34;", "rotate DATABASE_PASSWORD", `value="reject"`}},
 	{"approval-mine", "/approvals/" + string(id[string]("4e00", 3)), []string{"You may not vote"}},
 	{"approval-over", "/approvals/" + string(id[string]("4e00", 4)), []string{"the evidence changed"}},
+	{"stops", "/stops", []string{"1 thing is stopped", "runner yard-7", "it reached a host", "/stops/lift", "Stop it"}},
 	{"tokens", "/tokens", []string{"release-bot", "New API token", "never"}},
 	{"system", "/system", []string{"yard-1", "not enforced", "no cgroup is delegated", "all well"}},
 	{"missing", "/runs/none", []string{"Nothing here", "there is no such run", "Request <code>"}},
