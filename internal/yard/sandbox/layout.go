@@ -15,7 +15,7 @@ import (
 // layout says how a room is laid out. It is a value that can be handed to another
 // process: the keeper of a room without root is one.
 type layout struct {
-	Stage    string // an empty directory of ours, covered while the room is built
+	Stage    string // a directory of ours, covered in the keeper alone
 	Rootless bool
 	Strong   bool // for runsc
 	UID      int  // the room's root as the keeper sees it

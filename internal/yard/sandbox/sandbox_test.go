@@ -191,7 +191,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(init)
-	noted, err := os.ReadFile(filepath.Join(dir, "rooms/held", groupsFile))
+	noted, err := os.ReadFile(filepath.Join(dir, "rooms/held", lockFile))
 	if err != nil {
 		t.Fatal(err)
 	}
