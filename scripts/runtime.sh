@@ -25,8 +25,9 @@ command -v cc >/dev/null || command -v gcc >/dev/null || need "a C compiler is n
 
 echo "building runc $version (once)" >&2
 mkdir -p "$bin"
-# GOFLAGS of the caller must not change what is built.
-CGO_ENABLED=1 GOBIN=$bin GOFLAGS=-trimpath go install -tags seccomp "github.com/opencontainers/runc@v$version"
+# GOFLAGS of the caller must not change what is built. Stripped: every runner copies it into sealed
+# memory when it starts.
+CGO_ENABLED=1 GOBIN=$bin GOFLAGS=-trimpath go install -ldflags="-s -w" -tags seccomp "github.com/opencontainers/runc@v$version"
 
 case $("$bin/runc" --version) in
 "runc version $version"*libseccomp:*) ;;
