@@ -12,7 +12,7 @@ const module = "github.com/sallyport-ci/sallyport"
 // floors is the import lattice: a package may import only packages of lower
 // floors (docs/ARCHITECTURE.md). The order inside a floor says nothing.
 var floors = map[int][]string{
-	1: {".", "internal/redact", "internal/advisory", "internal/plainyaml", "internal/yard/pidone", "examples", "examples/hello"},
+	1: {".", "internal/redact", "internal/advisory", "internal/plainyaml", "internal/yard/pidone", "internal/startup", "examples", "examples/hello"},
 	2: {
 		"internal/workflow",
 		"internal/environment",

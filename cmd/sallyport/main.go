@@ -6,8 +6,10 @@ import (
 	"os"
 
 	"github.com/sallyport-ci/sallyport/internal/cli"
+	"github.com/sallyport-ci/sallyport/internal/startup"
 )
 
 func main() {
+	startup.Over()
 	os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
 }
