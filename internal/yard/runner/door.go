@@ -80,16 +80,18 @@ func (j *job) openDoor(ctx context.Context) error {
 			d.env = append(d.env, workflow.Var{Name: v.Name, Value: v.Value})
 		}
 	}
+	fetch := func(host string) http.Handler {
+		if packages == nil {
+			return nil
+		}
+		return packages.Handler(host)
+	}
 	intercept := func(host string) http.Handler {
-		if packages != nil {
-			if h := packages.Handler(host); h != nil {
-				return h
-			}
-		}
+		var lend http.Handler
 		if d.broker != nil {
-			return d.broker.Intercept(host)
+			lend = d.broker.Intercept(host)
 		}
-		return nil
+		return fetchOrPublish(fetch(host), lend)
 	}
 	streams := func(host string, port int) func(net.Conn) {
 		if d.broker == nil {
@@ -111,7 +113,12 @@ func (j *job) openDoor(ctx context.Context) error {
 	if lent := lentOf(j.lease); len(lent) > 0 {
 		if d.broker, err = broker.New(broker.Config{
 			Lent: lent, Upstream: cfg.Dialer.Transport(cfg.Roots), Dial: cfg.Dialer.DialContext, Record: d.used, Step: j.runningStep, Clock: j.runner.cfg.Clock,
-			ServerTLS: d.door.ServerTLS(), Plain: func(string) http.Handler { return d.door.Plain() }, Run: string(j.lease.Run.ID),
+			ServerTLS: d.door.ServerTLS(), Plain: func(host string) http.Handler {
+				if h := fetch(host); h != nil { // what is not lent for is refused, whatever else rules say of a registry
+					return h
+				}
+				return d.door.Plain()
+			}, Run: string(j.lease.Run.ID),
 		}); err != nil {
 			return err
 		}
@@ -125,6 +132,25 @@ func (j *job) openDoor(ctx context.Context) error {
 		j.log.say(0, sallyport.LogWarning, "The door observes: it lets through what no rule allows, and what the job makes is marked so.")
 	}
 	return nil
+}
+
+// fetchOrPublish serves a host from which packages are fetched, to which credentials are lent, or
+// both; nil when neither. What is fetched is judged by the firewall, also where a credential would
+// do: only what changes a registry goes by the credential's rule.
+func fetchOrPublish(fetch, lend http.Handler) http.Handler {
+	switch {
+	case fetch == nil:
+		return lend
+	case lend == nil:
+		return fetch
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			fetch.ServeHTTP(w, r)
+			return
+		}
+		lend.ServeHTTP(w, r)
+	})
 }
 
 // lentOf are the credentials of a lease that have a value.
