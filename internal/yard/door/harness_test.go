@@ -87,24 +87,42 @@ func needRoom(t testing.TB) {
 	}
 }
 
-// runtimePath finds a runc to test with.
-func runtimePath(t testing.TB) string {
+// runtimePath finds what makes rooms of a level: runc, or runsc for strong ones.
+func runtimePath(t testing.TB, level string) string {
 	t.Helper()
-	if built, err := filepath.Abs("../../../bin/runc"); err == nil {
+	name, script := "runc", "scripts/runtime.sh"
+	if level == sandbox.Strong {
+		name, script = "runsc", "make strong"
+	}
+	if built, err := filepath.Abs("../../../bin/" + name); err == nil {
 		if _, err := os.Stat(built); err == nil {
 			return built
 		}
 	}
-	if found, err := exec.LookPath("runc"); err == nil {
+	if found, err := exec.LookPath(name); err == nil {
 		return found
 	}
-	t.Skip("there is no runc: scripts/runtime.sh builds it")
+	t.Skipf("there is no %s: %s builds it", name, script)
 	return ""
+}
+
+// eachLevel runs a test with the rooms of both levels: what a door lets through and records
+// must not depend on whose network stack is on the room's side.
+func eachLevel(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Parallel()
+	for _, level := range []string{sandbox.Level, sandbox.Strong} {
+		t.Run(level, func(t *testing.T) {
+			w := newWorld(t)
+			w.level = level
+			f(t, w)
+		})
+	}
 }
 
 // world is servers outside, a door, and a room behind it.
 type world struct {
 	t      testing.TB
+	level  string // of the room; "" is standard
 	pool   *x509.CertPool
 	caKey  *ecdsa.PrivateKey
 	caCert *x509.Certificate
@@ -201,7 +219,7 @@ func (w *world) open(c door.Config) {
 		w.t.Fatal(err)
 	}
 	w.door = d
-	s, err := sandbox.New(sandbox.Config{StateDir: filepath.Join(w.dir, "state"), Runtime: runtimePath(w.t)})
+	s, err := sandbox.New(sandbox.Config{StateDir: filepath.Join(w.dir, "state"), Level: w.level, Runtime: runtimePath(w.t, w.level)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

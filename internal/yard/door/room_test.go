@@ -63,9 +63,9 @@ func probe(t testing.TB) sallyport.Bind {
 }
 
 // TestDoor has a job in a real room try what its rules allow, and what they do not.
-func TestDoor(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func TestDoor(t *testing.T) { eachLevel(t, testDoor) }
+
+func testDoor(t *testing.T, w *world) {
 	good, read, other := new(echo), new(echo), new(echo)
 	w.web("good.test", good)
 	w.web("read.test", read)
@@ -176,9 +176,9 @@ func TestDoor(t *testing.T) {
 }
 
 // TestGit clones and pushes through the door.
-func TestGit(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func TestGit(t *testing.T) { eachLevel(t, testGit) }
+
+func testGit(t *testing.T, w *world) {
 	bare := filepath.Join(w.dir, "git", "repo.git")
 	for _, args := range [][]string{{"init", "-q", "--bare", bare}, {"-C", bare, "config", "http.receivepack", "true"}} {
 		if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
@@ -199,9 +199,9 @@ git push -q origin HEAD:main; cd ..; git clone -q -b main https://git.test/repo.
 }
 
 // TestObserve lets through what no rule allows, and still not what is never allowed.
-func TestObserve(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func TestObserve(t *testing.T) { eachLevel(t, testObserve) }
+
+func testObserve(t *testing.T, w *world) {
 	w.web("unknown.test", new(echo))
 	w.extra = append(w.extra, probe(t))
 	w.open(door.Config{Rules: table{observe: true}})
@@ -215,9 +215,9 @@ func TestObserve(t *testing.T) {
 }
 
 // TestSlow ends connections that do not say what they are, or say nothing any more.
-func TestSlow(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func TestSlow(t *testing.T) { eachLevel(t, testSlow) }
+
+func testSlow(t *testing.T, w *world) {
 	w.web("good.test", new(echo))
 	ln := w.listen("quiet.test", 7777)
 	go func() {
@@ -249,9 +249,9 @@ func TestSlow(t *testing.T) {
 }
 
 // TestBudgets refuses what is beyond what one job may use.
-func TestBudgets(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func TestBudgets(t *testing.T) { eachLevel(t, testBudgets) }
+
+func testBudgets(t *testing.T, w *world) {
 	w.web("good.test", new(echo))
 	w.extra = append(w.extra, probe(t))
 	w.open(door.Config{
