@@ -238,6 +238,7 @@ const (
 	ActionComposite ActionKind = "composite"
 	ActionNode      ActionKind = "node"      // JavaScript: Pre, Main, Post
 	ActionContainer ActionKind = "container" // a prebuilt image: Image, Entrypoint, Args
+	ActionWorkspace ActionKind = "workspace" // none at this commit: what lies at Path in the workspace by then
 )
 
 // PlanAction is an action that steps use, as it was at plan time.

@@ -155,10 +155,6 @@ func TestCompileErrors(t *testing.T) {
 		"remote action":    {oneJob("    steps:\n      - uses: actions/setup-java@v5\n"), nil, `w.yml:6:15: "actions/setup-java@v5" is of another repository, and there is no action lock here`},
 		"not an action":    {oneJob("    steps: [{ uses: checkout }]\n"), nil, "is not an action of another repository: it has no @REF"},
 		"no ref":           {oneJob("    steps: [{ uses: actions/checkout }]\n"), nil, "it has no @REF; write OWNER/REPOSITORY@REF"},
-		"no action file":   {oneJob("    steps: [{ uses: ./x }]\n"), nil, `there is no action.yml or action.yaml in "x"`},
-		"other checkout":   {oneJob("    steps: [{ uses: actions/checkout@v4, with: { path: p, ref: other } }, { uses: ./p/x }]\n"), map[string]string{"x/action.yml": "runs: { using: node20, main: x.js }"}, `there is no action.yml or action.yaml in "p/x"`},
-		"later checkout":   {oneJob("    steps: [{ uses: ./p/x }, { uses: actions/checkout@v4, with: { path: p } }]\n"), map[string]string{"x/action.yml": "runs: { using: node20, main: x.js }"}, `there is no action.yml or action.yaml in "p/x"`},
-		"checkout outside": {oneJob("    steps: [{ uses: actions/checkout@v4, with: { path: p/../.. } }, { uses: ./x }]\n"), nil, `there is no action.yml or action.yaml in "x"`},
 		"outside":          {oneJob("    steps: [{ uses: ./../x }]\n"), nil, "leads out of the repository"},
 		"outside hidden":   {oneJob("    steps: [{ uses: ./a/../../x }]\n"), nil, "leads out of the repository"},
 		"local version":    {oneJob("    steps: [{ uses: ./x@v1 }]\n"), nil, "has no version"},
@@ -247,6 +243,40 @@ jobs:
 			}
 			if p.Jobs[0].Strategy.Dynamic {
 				t.Error("a matrix of inputs is known at plan time")
+			}
+		})
+	}
+}
+
+// An action that is not there at the commit may be made by a step: that is said, and refused by the runner alone.
+func TestMissingLocalAction(t *testing.T) {
+	t.Parallel()
+	act := map[string]string{"x/action.yml": "runs: { using: node20, main: x.js }"}
+	for name, c := range map[string]struct {
+		steps string
+		files map[string]string
+		key   string
+		want  string // path of the action of the workspace; "" = it is found
+	}{
+		"missing":          {"{ uses: ./x }", nil, "./x", "x"},
+		"root":             {"{ uses: ./ }", nil, "./", "."},
+		"checkout":         {"{ uses: actions/checkout@v4, with: { path: p } }, { uses: ./p/x }", act, "./p/x", ""},
+		"other checkout":   {"{ uses: actions/checkout@v4, with: { path: p, ref: other } }, { uses: ./p/x }", act, "./p/x", "p/x"},
+		"later checkout":   {"{ uses: ./p/x }, { uses: actions/checkout@v4, with: { path: p } }", act, "./p/x", "p/x"},
+		"checkout outside": {"{ uses: actions/checkout@v4, with: { path: p/../.. } }, { uses: ./y }", act, "./y", "y"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, diags := compileRemote(t, "    steps: ["+c.steps+"]\n", c.files, nil)
+			if p == nil {
+				t.Fatal(diags)
+			}
+			a := p.Actions[c.key]
+			if missing := a.Kind == sallyport.ActionWorkspace; missing != (c.want != "") || missing && a.Path != c.want {
+				t.Errorf("%+v", a)
+			}
+			if c.want != "" && !strings.Contains(fmt.Sprint(p.Warnings), fmt.Sprintf("there is no action.yml or action.yaml in %q at this commit", c.want)) {
+				t.Errorf("warnings %v", p.Warnings)
 			}
 		})
 	}

@@ -25,7 +25,9 @@ func Intrinsic(r Reference) bool {
 	return slices.Contains(intrinsics, strings.ToLower(name))
 }
 
-// actionFiles are the names an action's metadata file may have.
+// ActionFiles returns the names that an action's metadata file may have, the first one there counts.
+func ActionFiles() []string { return slices.Clone(actionFiles) }
+
 var actionFiles = []string{"action.yml", "action.yaml"}
 
 // Remote is a tree of another repository as the action lock pins it.
@@ -151,11 +153,10 @@ func (c *compiler) fail(o metafile, s Step, format string, args ...any) {
 
 // remote resolves an action that is named with its repository.
 func (c *compiler) remote(o metafile, s Step, depth int) (sallyport.PlanAction, bool) {
-	ref, err := ParseReference(s.Uses)
-	if err == nil && Intrinsic(ref) {
-		name, _, _ := strings.Cut(s.Uses, "@")
-		return sallyport.PlanAction{Kind: sallyport.ActionIntrinsic, Name: strings.ToLower(name)}, true
+	if a, ok := IntrinsicAction(s.Uses); ok {
+		return a, true
 	}
+	ref, err := ParseReference(s.Uses)
 	if err != nil {
 		c.fail(o, s, "%s", withHint(err))
 		return sallyport.PlanAction{}, false
@@ -188,7 +189,7 @@ func withHint(err error) string {
 // checkWith warns of inputs that the action does not have, or needs and did
 // not get. GitHub runs such steps too.
 func (c *compiler) checkWith(file string, s Step, a sallyport.PlanAction) {
-	if a.Kind == sallyport.ActionIntrinsic || s.With.Kind == sallyport.TreeString {
+	if a.Kind == sallyport.ActionIntrinsic || a.Kind == sallyport.ActionWorkspace || s.With.Kind == sallyport.TreeString {
 		return
 	}
 	var names []string
@@ -242,8 +243,8 @@ func (c *compiler) action(from, in metafile, s Step, dir, key string, depth int)
 	case sallyport.ErrorCode(err) == sallyport.CodeNotFound && in.remote != nil:
 		return fail("there is no %s in %s", strings.Join(actionFiles, " or "), quote(key))
 	case sallyport.ErrorCode(err) == sallyport.CodeNotFound:
-		c.diags.add(from.file, c.missing(), s.UsesAt, "there is no %s in %s at this commit", strings.Join(actionFiles, " or "), quote(dir))
-		return sallyport.PlanAction{}, false
+		c.diags.add(from.file, severityWarning, s.UsesAt, "there is no %s in %s at this commit: a step before must make it", strings.Join(actionFiles, " or "), quote(dir))
+		return sallyport.PlanAction{Kind: sallyport.ActionWorkspace, Name: key, Path: dir}, true
 	case err != nil:
 		return fail("read %s: %s", name, withHint(err))
 	}
@@ -257,7 +258,7 @@ func (c *compiler) action(from, in metafile, s Step, dir, key string, depth int)
 	if a == nil || hasErrors(diags) {
 		return fail("the action %s cannot be used: see the errors in %s", quote(key), at.file)
 	}
-	out, err := a.plan()
+	out, err := a.Plan()
 	if err != nil {
 		return fail("the action %s %v", quote(key), err)
 	}
@@ -275,9 +276,19 @@ func (c *compiler) action(from, in metafile, s Step, dir, key string, depth int)
 	return out, true
 }
 
-// plan is the action as a plan carries it, without its steps and whose it is.
+// IntrinsicAction is the action that a reference stands for which the runner performs itself.
+func IntrinsicAction(uses string) (sallyport.PlanAction, bool) {
+	ref, err := ParseReference(uses)
+	if err != nil || !Intrinsic(ref) {
+		return sallyport.PlanAction{}, false
+	}
+	name, _, _ := strings.Cut(uses, "@")
+	return sallyport.PlanAction{Kind: sallyport.ActionIntrinsic, Name: strings.ToLower(name)}, true
+}
+
+// Plan is the action as a plan carries it, without its steps and whose it is.
 // The error says why no job can run it.
-func (a *Action) plan() (sallyport.PlanAction, error) {
+func (a *Action) Plan() (sallyport.PlanAction, error) {
 	out := sallyport.PlanAction{Name: a.Name, Digest: a.Digest, Inputs: a.Inputs}
 	switch {
 	case a.Using.Text == "composite":

@@ -28,7 +28,8 @@ type services struct {
 // an action, or may ask for ID tokens.
 func (j *job) needsServices() bool {
 	for _, a := range j.lease.Plan.Actions {
-		if a.Kind == sallyport.ActionNode || a.Kind == sallyport.ActionContainer {
+		switch a.Kind {
+		case sallyport.ActionNode, sallyport.ActionContainer, sallyport.ActionWorkspace: // the last may be anything
 			return true
 		}
 	}

@@ -373,25 +373,25 @@ func (s *step) execute(ctx context.Context, survives bool) error {
 		defer end()
 		return s.result(ctx, s.runScript(ctx))
 	}
-	action, ok := s.job.lease.Plan.Actions[s.plan.Uses]
-	if !ok {
-		return &failure{message: fmt.Sprintf("The plan does not hold the action %s.", s.plan.Uses)}
+	action, err := s.used()
+	if err != nil {
+		return s.fail(err)
 	}
 	switch action.Kind {
 	case sallyport.ActionComposite:
-		return s.result(ctx, s.runComposite(ctx, &action, survives))
+		return s.result(ctx, s.runComposite(ctx, action, survives))
 	case sallyport.ActionIntrinsic:
 		ctx, end := s.job.begin(ctx, s, survives)
 		defer end()
-		return s.result(ctx, s.runIntrinsic(ctx, &action))
+		return s.result(ctx, s.runIntrinsic(ctx, action))
 	case sallyport.ActionNode:
 		ctx, end := s.job.begin(ctx, s, survives)
 		defer end()
-		return s.result(ctx, s.runJavaScript(ctx, &action))
+		return s.result(ctx, s.runJavaScript(ctx, action))
 	case sallyport.ActionContainer:
 		ctx, end := s.job.begin(ctx, s, survives)
 		defer end()
-		return s.result(ctx, s.runContainer(ctx, &action))
+		return s.result(ctx, s.runContainer(ctx, action))
 	}
 	return &failure{message: fmt.Sprintf("The action %s is of a kind that this runner does not know: %.40q.", s.plan.Uses, action.Kind)}
 }
