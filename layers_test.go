@@ -22,6 +22,7 @@ var floors = map[int][]string{
 		"internal/tlog",
 		"internal/rpc",
 		"internal/kms",
+		"internal/rotate",
 		"internal/sqlstore",
 		"internal/blobstore",
 		"internal/forge",

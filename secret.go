@@ -41,8 +41,11 @@ type SecretEntry struct {
 	Name        string    `json:"name"`
 	// Version names this value. What is sealed opens only as this version of this secret.
 	Version SecretVersion `json:"version"`
-	SetAt   time.Time     `json:"set_at"`
-	SetBy   string        `json:"set_by"`
+	// Account is whom the value logs in as, where rotation changes that too; rules that lend it
+	// use it in place of their user.
+	Account string    `json:"account,omitempty"`
+	SetAt   time.Time `json:"set_at"`
+	SetBy   string    `json:"set_by"`
 }
 
 // SecretVersion identifies one value of a secret.

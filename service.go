@@ -139,6 +139,13 @@ type Secrets interface {
 	// SetSecret keeps a value in place of the one before; environment "" is every job of the project.
 	SetSecret(ctx context.Context, p ProjectID, environment, name string, value Secret) (SecretEntry, error)
 	DeleteSecret(ctx context.Context, p ProjectID, environment, name string) error
+	// Rotations tells how the secrets of a project are rotated, by name and environment.
+	Rotations(ctx context.Context, p ProjectID) ([]RotationStatus, error)
+	// SetRotation has a secret rotated by the rule, of which it sets the rest. admin is the
+	// credential by which the target lets others be changed; it is never lent. A rule without a rotator ends rotation.
+	SetRotation(ctx context.Context, p ProjectID, environment, name string, r RotationRule, admin Secret) (RotationRule, error)
+	// Rotate begins a rotation now; one that is on its way goes on at once.
+	Rotate(ctx context.Context, p ProjectID, environment, name string) (Rotation, error)
 }
 
 // Gates decide what may go out.

@@ -48,6 +48,7 @@ type Tx interface {
 	Caches() CacheTx
 	Doors() DoorTx
 	Secrets() SecretTx
+	Rotations() RotationTx
 	Accounts() AccountTx
 	AccessFiles() AccessFileTx
 	Requests() RequestTx
@@ -246,6 +247,27 @@ type SecretTx interface {
 	Sealed(p ProjectID, environment, name string) (SecretEntry, []byte, error)
 	List(ProjectID) ([]SecretEntry, error) // by name and environment
 	Delete(p ProjectID, environment, name string) error
+	// Lend records that a job was lent a version; again, it changes nothing.
+	Lend(SecretLease) error
+	// Lent returns which jobs that are in progress now, in the same attempt, were lent the
+	// version; all: also those that ended.
+	Lent(v SecretVersion, all bool) ([]SecretLease, error) // oldest first, at most 10,000
+}
+
+// RotationTx keeps rules of rotation and what is on its way. What is sealed is opaque to it.
+type RotationTx interface {
+	PutRule(r RotationRule, admin []byte) error // inserts, or replaces by project, environment and name
+	// Rule returns a rule with its sealed credential.
+	Rule(p ProjectID, environment, name string) (RotationRule, []byte, error)
+	Rules(ProjectID) ([]RotationRule, error) // by name and environment
+	DeleteRule(p ProjectID, environment, name string) error
+	// Insert answers CodeConflict while the secret has another rotation that has not ended.
+	Insert(r Rotation, old []byte) error
+	// Save replaces all but id and secret, and counts Seq, which must be as it was read: CodeConflict
+	// otherwise. The sealed values of a rotation that has ended are wiped.
+	Save(r *Rotation, staged []byte) error
+	// Last returns the rotation of a secret that began last, with the sealed old and new values.
+	Last(p ProjectID, environment, name string) (r Rotation, old, staged []byte, err error)
 }
 
 type RequestTx interface {

@@ -38,4 +38,6 @@ const (
 	QueueRevoke = "revoke"
 	// QueueForget deletes the content of cache entries that are gone.
 	QueueForget = "forget"
+	// QueueRotate rotates secrets.
+	QueueRotate = "rotate"
 )

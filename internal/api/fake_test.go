@@ -546,6 +546,15 @@ func (f fakeSecrets) SetSecret(ctx context.Context, p sallyport.ProjectID, envir
 func (f fakeSecrets) DeleteSecret(ctx context.Context, p sallyport.ProjectID, environment, name string) error {
 	return r0(ctx, f.fake, "Secrets.DeleteSecret", p, environment, name)
 }
+func (f fakeSecrets) Rotations(ctx context.Context, p sallyport.ProjectID) ([]sallyport.RotationStatus, error) {
+	return r1[[]sallyport.RotationStatus](ctx, f.fake, "Secrets.Rotations", p)
+}
+func (f fakeSecrets) SetRotation(ctx context.Context, p sallyport.ProjectID, environment, name string, r sallyport.RotationRule, admin sallyport.Secret) (sallyport.RotationRule, error) {
+	return r1[sallyport.RotationRule](ctx, f.fake, "Secrets.SetRotation", p, environment, name, r, string(admin.Reveal()))
+}
+func (f fakeSecrets) Rotate(ctx context.Context, p sallyport.ProjectID, environment, name string) (sallyport.Rotation, error) {
+	return r1[sallyport.Rotation](ctx, f.fake, "Secrets.Rotate", p, environment, name)
+}
 
 func (f fakeApprovals) Ask(ctx context.Context, a sallyport.AccessAsk) (sallyport.RequestStatus, error) {
 	return r1[sallyport.RequestStatus](ctx, f.fake, "Approvals.Ask", a)

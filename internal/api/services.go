@@ -283,6 +283,19 @@ func (s *server) secrets() {
 		}
 		return svc.DeleteSecret(ctx, p, in.Environment, in.Name)
 	})
+	list(s, rpc.ListRotations, func(ctx context.Context, in *rpc.ByProject) ([]sallyport.RotationStatus, error) {
+		return within(ctx, s, *in, func(p sallyport.ProjectID) ([]sallyport.RotationStatus, error) { return svc.Rotations(ctx, p) })
+	})
+	answer(s, rpc.SetRotation, func(ctx context.Context, in *rpc.SetRotationIn) (sallyport.RotationRule, error) {
+		return within(ctx, s, in.ByProject, func(p sallyport.ProjectID) (sallyport.RotationRule, error) {
+			return svc.SetRotation(ctx, p, in.Environment, in.Name, in.Body.Rule, sallyport.NewSecret([]byte(in.Body.Admin)))
+		})
+	})
+	answer(s, rpc.Rotate, func(ctx context.Context, in *rpc.BySecret) (sallyport.Rotation, error) {
+		return within(ctx, s, in.ByProject, func(p sallyport.ProjectID) (sallyport.Rotation, error) {
+			return svc.Rotate(ctx, p, in.Environment, in.Name)
+		})
+	})
 }
 
 func (s *server) auditTrail() {

@@ -15,6 +15,9 @@ type secretsCmd struct {
 	List   secretsListCmd   `cmd:"" default:"withargs" help:"List the secrets of a project, without their values."`
 	Set    secretsSetCmd    `cmd:"" help:"Keep a secret for jobs; its value is read from stdin or a prompt."`
 	Delete secretsDeleteCmd `cmd:"" help:"Delete a secret."`
+	// Rotation reads and sets rules, Rotate asks for one now.
+	Rotation secretsRotationCmd `cmd:"" help:"Show how secrets are rotated, or say how one is."`
+	Rotate   secretsRotateCmd   `cmd:"" help:"Change a secret at its source, now."`
 }
 
 // secretScope says whose a secret is.

@@ -5,10 +5,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/sallyport-ci/sallyport"
 )
@@ -45,7 +49,9 @@ jobs:
 	if o.run.Conclusion != sallyport.Success {
 		t.Fatal(o.explain() + "\n" + s.ok("logs", string(o.run.ID)))
 	}
+	rotated := rotateCanary(t, s, canary)
 	text := s.ok("logs", string(o.run.ID)) + s.ok("secrets", "list", "keeper") + s.ok("secrets", "list", "keeper", "--json") +
+		s.ok("secrets", "rotation", "--project", "keeper") + s.ok("secrets", "rotation", "--project", "keeper", "--json") +
 		s.ok("audit", "list", "--json") + s.ok("runs", string(o.run.ID), "--json")
 	if !strings.Contains(text, "DEPLOY_TOKEN") || !strings.Contains(text, control) {
 		t.Errorf("nothing to look through:\n%s", text)
@@ -88,10 +94,74 @@ jobs:
 		}
 		return found
 	}
-	if found := find(canary); len(found) > 0 {
-		t.Errorf("the secret is in %q", found)
+	for _, v := range append(rotated, canary) {
+		if found := find(v); len(found) > 0 {
+			t.Errorf("the secret is in %q", found)
+		}
 	}
 	if found := find(control); len(found) == 0 || found[0] != "an output" {
 		t.Errorf("the control is in %q", found)
 	}
+}
+
+// rotateCanary rotates the secret twice at a service, the first time with a target that is unwell in between, and returns the
+// values that were in play: what the service gave out, and its administrator's.
+func rotateCanary(t *testing.T, s *server, first string) []string {
+	t.Helper()
+	const admin = "cnry.adm1n-2d4f6b8a0c1e"
+	var mu sync.Mutex
+	live, made, unwell := map[string]bool{first: true}, []string{admin}, 2
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		token := r.Header.Get("X-Token")
+		switch {
+		case r.URL.Path == "/make" && r.Header.Get("X-Admin") == admin:
+			if unwell--; unwell >= 0 {
+				http.Error(w, "I do not like "+admin, 503)
+				return
+			}
+			v := fmt.Sprintf("cnry.made-%d-9e7c5a3b1d", len(made))
+			live[v], made = true, append(made, v)
+			fmt.Fprintf(w, `{"token":%q}`, v)
+		case r.URL.Path == "/use" && live[token]:
+		case r.URL.Path == "/end" && r.Header.Get("X-Admin") == admin:
+			delete(live, token)
+		default:
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	defer service.Close()
+	file := filepath.Join(t.TempDir(), "rule.yaml")
+	rule := strings.ReplaceAll(`rotator: http
+config:
+  create: {method: POST, url: "URL/make", headers: {X-Admin: "{{admin}}"}, body: '{"name":"{{rotation}}"}'}
+  value: /token
+  test: {url: "URL/use", headers: {X-Token: "{{value}}"}}
+  revoke: {method: DELETE, url: "URL/end", headers: {X-Token: "{{value}}", X-Admin: "{{admin}}"}}
+  discard: {method: DELETE, url: "URL/end?name={{rotation}}", headers: {X-Token: "{{value}}", X-Admin: "{{admin}}"}}
+`, "URL", service.URL)
+	if err := os.WriteFile(file, []byte(rule), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := commandWith(t, admin+"\n", append(os.Environ(), "SALLYPORT_DATA="+s.data), "sallyport", "secrets", "rotation", "DEPLOY_TOKEN", "--project", "keeper", "--file", file)
+	if got.code != exitOK || strings.Contains(got.stdout+got.stderr, admin) {
+		t.Fatalf("secrets rotation: %+v", got)
+	}
+	for turn := range 2 {
+		s.ok("secrets", "rotate", "DEPLOY_TOKEN", "--project", "keeper")
+		deadline := time.Now().Add(time.Minute)
+		for !strings.Contains(s.ok("secrets", "rotation", "DEPLOY_TOKEN", "--project", "keeper"), "idle") {
+			if time.Now().After(deadline) {
+				t.Fatal("the rotation does not end:\n" + s.ok("secrets", "rotation", "--project", "keeper", "--json"))
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		mu.Lock()
+		if len(made) != turn+2 || len(live) != 1 || !live[made[turn+1]] {
+			t.Errorf("after turn %d the service made %d and accepts %d", turn, len(made)-1, len(live))
+		}
+		mu.Unlock()
+	}
+	return made
 }

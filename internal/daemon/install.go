@@ -22,6 +22,7 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/kms"
 	"github.com/sallyport-ci/sallyport/internal/oci"
 	"github.com/sallyport-ci/sallyport/internal/policy"
+	"github.com/sallyport-ci/sallyport/internal/rotate"
 	"github.com/sallyport-ci/sallyport/internal/sqlstore"
 	"github.com/sallyport-ci/sallyport/internal/target"
 	"github.com/sallyport-ci/sallyport/internal/tlog"
@@ -320,6 +321,7 @@ func (in *installation) openEngine(ctx context.Context) error {
 		Untrusted: in.strangers(ctx),
 		Trouble:   func() []string { return diskTrouble(in.c.Data) },
 		Sealer:    in.keys,
+		Rotators:  map[string]sallyport.Rotator{"postgres": rotate.Postgres{}, "http": rotate.HTTP{}},
 		Known:     []sallyport.Principal{operator(), in.runnerPrincipal()},
 	})
 	if err != nil {

@@ -115,7 +115,7 @@ func (h *caching) fetch(l *sallyport.Lease, id sallyport.CacheID) (string, sally
 }
 
 // actions counts the records of the trail that begin with prefix.
-func (h *caching) actions(prefix string) map[string]int {
+func (h *house) actions(prefix string) map[string]int {
 	h.t.Helper()
 	n := map[string]int{}
 	check(h.t, h.store.View(h.t.Context(), func(tx sallyport.Tx) error {

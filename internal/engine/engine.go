@@ -71,6 +71,8 @@ type Config struct {
 	LeaseTTL time.Duration // of jobs; 0 = 30 s
 	// Sealer seals the secrets that are kept for jobs; nil: none can be kept.
 	Sealer Sealer
+	// Rotators change secrets at their source, by the name that rules give.
+	Rotators map[string]sallyport.Rotator
 	// Lend returns the secrets of a job in place of those that are kept; nil: these.
 	Lend func(ctx context.Context, run sallyport.Run, job sallyport.Job) (map[string]string, error)
 	// Trouble names what keeps the host from serving, one line each; nil: nobody looks.
@@ -112,24 +114,28 @@ type Engine struct {
 	trail    Trail
 	target   sallyport.Target
 
-	instance   attest.Instance
-	baseURL    string
-	trustRoot  []byte
-	version    string
-	trouble    func() []string
-	clock      func() time.Time
-	log        *slog.Logger
-	leaseTTL   time.Duration
-	sealer     Sealer
-	lend       func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error)
-	vars       map[string]string
-	repository string // "": each project's own name
-	caches     cacheBounds
-	actions    ActionsConfig
-	untrusted  Strangers
-	egress     sallyport.EgressLevel
-	ownEgress  bool
-	locks      locks
+	instance  attest.Instance
+	baseURL   string
+	trustRoot []byte
+	version   string
+	trouble   func() []string
+	clock     func() time.Time
+	log       *slog.Logger
+	leaseTTL  time.Duration
+	sealer    Sealer
+	rotators  map[string]sallyport.Rotator
+	rotating  keyed // secrets whose rotation is in hand
+	// rotationCall bounds one call of a rotator.
+	rotationCall time.Duration
+	lend         func(context.Context, sallyport.Run, sallyport.Job) (map[string]string, error)
+	vars         map[string]string
+	repository   string // "": each project's own name
+	caches       cacheBounds
+	actions      ActionsConfig
+	untrusted    Strangers
+	egress       sallyport.EgressLevel
+	ownEgress    bool
+	locks        locks
 
 	queue *waiters  // runners that wait for work
 	seen  *presence // runners that asked lately
@@ -172,7 +178,7 @@ func New(c Config) (*Engine, error) {
 		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
 		notary: c.Notary, verifier: c.Verifier, tokens: c.Tokens, images: c.Images, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
-		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, lend: c.Lend, vars: c.Vars, repository: c.Repository, actions: c.Actions, untrusted: c.Untrusted, egress: c.Egress, ownEgress: c.OwnEgress,
+		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, rotators: c.Rotators, rotationCall: rotationCall, lend: c.Lend, vars: c.Vars, repository: c.Repository, actions: c.Actions, untrusted: c.Untrusted, egress: c.Egress, ownEgress: c.OwnEgress,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
 		known: slices.Clone(c.Known), assertions: c.Assertions, revokers: maps.Clone(c.Revokers),
 		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},

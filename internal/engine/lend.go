@@ -3,15 +3,22 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sallyport-ci/sallyport"
 )
 
+// keptSecret is a secret as it is when a job is leased.
+type keptSecret struct {
+	sallyport.SecretEntry
+	sealed []byte
+}
+
 // keptFor returns which of the kept secrets the credential rules of a job lend it: the one of
 // its environment before the project's own. Which rules are a job's own, egress.Lendable has
 // decided; what comes from strangers gets nothing whatever it says.
-func (c *change) keptFor(l *sallyport.Lease, r sallyport.Run, j sallyport.Job) ([]sallyport.SecretEntry, error) {
+func (c *change) keptFor(l *sallyport.Lease, r sallyport.Run, j sallyport.Job) ([]keptSecret, error) {
 	if len(l.Egress.Credentials) == 0 || !r.Tier.Covers(sallyport.TierMember) {
 		return nil, nil
 	}
@@ -26,19 +33,23 @@ func (c *change) keptFor(l *sallyport.Lease, r sallyport.Run, j sallyport.Job) (
 			by[e.Name] = e
 		}
 	}
-	var out []sallyport.SecretEntry
+	var out []keptSecret
 	seen := map[string]bool{}
 	for _, rule := range l.Egress.Credentials {
 		if e, ok := by[rule.Secret]; ok && !seen[e.Name] {
 			seen[e.Name] = true
-			out = append(out, e)
+			entry, sealed, err := c.Secrets().Sealed(e.Project, e.Environment, e.Name)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, keptSecret{entry, sealed})
 		}
 	}
 	return out, nil
 }
 
 // lendable fails while one of the secrets, or the key that sealed them, is stopped.
-func (c *change) lendable(p sallyport.Project, kept []sallyport.SecretEntry) error {
+func (c *change) lendable(p sallyport.Project, kept []keptSecret) error {
 	if len(kept) == 0 {
 		return nil
 	}
@@ -52,37 +63,42 @@ func (c *change) lendable(p sallyport.Project, kept []sallyport.SecretEntry) err
 	return unstopped(c.Tx, sallyport.StopKey, sallyport.KeySecrets)
 }
 
-// values opens the secrets that a lease lends, in the versions that its record names. One that was set since is a conflict:
-// the job is leased anew when the lease has run out.
-func (e *Engine) values(ctx context.Context, kept []sallyport.SecretEntry) (map[string]string, error) {
+// values opens the secrets that a lease lends: the versions that its record names, whatever was
+// set since.
+func (e *Engine) values(ctx context.Context, kept []keptSecret) (map[string]string, error) {
 	out := map[string]string{}
-	for _, entry := range kept {
-		var now sallyport.SecretEntry
-		var sealed []byte
-		err := e.view(ctx, func(tx sallyport.Tx) (err error) {
-			now, sealed, err = tx.Secrets().Sealed(entry.Project, entry.Environment, entry.Name)
-			return err
-		})
-		if sallyport.ErrorCode(err) == sallyport.CodeNotFound {
-			continue // it was deleted since: the job is not lent it
-		}
+	for _, k := range kept {
+		value, err := e.sealer.Open(ctx, k.sealed, secretAAD(k.SecretEntry))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("open secret %s: %w", k.Name, err)
 		}
-		if now.Version != entry.Version {
-			return nil, sallyport.Errorf(sallyport.CodeConflict, "secret %s was set while the job was being leased", entry.Name)
-		}
-		value, err := e.sealer.Open(ctx, sealed, secretAAD(now))
-		if err != nil {
-			return nil, fmt.Errorf("open secret %s: %w", entry.Name, err)
-		}
-		out[entry.Name] = string(value)
+		out[k.Name] = string(value)
 	}
 	return out, nil
 }
 
+// lendTo records which versions an attempt of a job holds, and has the rules use their accounts.
+func (c *change) lendTo(l *sallyport.Lease, p sallyport.ProjectID, j sallyport.Job, kept []keptSecret) error {
+	for _, k := range kept {
+		lease := sallyport.SecretLease{Project: p, Environment: k.Environment, Name: k.Name, Version: k.Version, Run: j.Run, Job: j.ID, Attempt: j.Attempt, Runner: j.Runner, At: c.now}
+		if err := c.Secrets().Lend(lease); err != nil {
+			return err
+		}
+		if k.Account == "" {
+			continue
+		}
+		l.Egress.Credentials = slices.Clone(l.Egress.Credentials)
+		for i := range l.Egress.Credentials {
+			if rule := &l.Egress.Credentials[i]; rule.Secret == k.Name && rule.User != "" {
+				rule.User = k.Account
+			}
+		}
+	}
+	return nil
+}
+
 // lentVersions names values for the trail, so that it can be told who used one that leaked.
-func lentVersions(kept []sallyport.SecretEntry) []string {
+func lentVersions(kept []keptSecret) []string {
 	var out []string
 	for _, e := range kept {
 		out = append(out, e.Name+"@"+string(e.Version))

@@ -77,6 +77,9 @@ func (s secrets) SetSecret(ctx context.Context, p sallyport.ProjectID, environme
 		if len(all) >= maxSecrets {
 			return sallyport.Errorf(sallyport.CodeConflict, "a project has at most %d secrets", maxSecrets).WithHint("delete those that nothing uses")
 		}
+		if err := c.noRotation(p, environment, name); err != nil {
+			return err
+		}
 		if err := c.Secrets().Put(entry, sealed); err != nil {
 			return err
 		}
@@ -93,6 +96,12 @@ func (s secrets) DeleteSecret(ctx context.Context, p sallyport.ProjectID, enviro
 	return s.e.update(ctx, func(c *change) error {
 		entry, _, err := c.Secrets().Sealed(p, environment, name)
 		if err != nil {
+			return err
+		}
+		if err := c.noRotation(p, environment, name); err != nil {
+			return err
+		}
+		if err := c.Rotations().DeleteRule(p, environment, name); err != nil && sallyport.ErrorCode(err) != sallyport.CodeNotFound {
 			return err
 		}
 		if err := c.Secrets().Delete(p, environment, name); err != nil {

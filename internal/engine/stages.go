@@ -34,6 +34,7 @@ func (e *Engine) river() []stage {
 		{sallyport.QueueAdmit, 2, e.admit, e.admitFailed},
 		{sallyport.QueueDeploy, 4, e.deploy, e.deployFailed},
 		{sallyport.QueueRevoke, 2, e.revoke, e.revokeFailed},
+		{sallyport.QueueRotate, 4, e.rotate, e.rotateFailed},
 		{sallyport.QueueForget, 1, e.forget, e.forgetFailed},
 		{sallyport.QueueWatch, maxWatched, e.watch, e.watchFailed},
 	}

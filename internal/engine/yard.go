@@ -68,7 +68,7 @@ func (y yard) Lease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyport
 func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyport.Lease, error) {
 	var lease *sallyport.Lease
 	var from *frame
-	var kept []sallyport.SecretEntry
+	var kept []keptSecret
 	err := y.e.update(ctx, func(c *change) error {
 		lease, from, kept = nil, nil, nil
 		if stop, err := stopped(c.Tx, sallyport.StopRunner, string(ask.Runner), ask.Name, sallyport.PrincipalFrom(ctx).ID, sallyport.PrincipalFrom(ctx).Name); err != nil || stop != nil {
@@ -118,7 +118,7 @@ func (y yard) tryLease(ctx context.Context, ask sallyport.LeaseRequest) (*sallyp
 
 // lease makes the lease of claimed work, or settles what forbids it. The frame is
 // that of the job, the secrets those that are kept and lent to it.
-func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) (*sallyport.Lease, *frame, []sallyport.SecretEntry, error) {
+func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) (*sallyport.Lease, *frame, []keptSecret, error) {
 	job, err := c.Jobs().Get(sallyport.JobID(w.Subject))
 	if err != nil {
 		return nil, nil, nil, err
@@ -163,7 +163,7 @@ func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) 
 	}
 	j.Attempt++
 	lease.Egress = f.egress(j)
-	var kept []sallyport.SecretEntry
+	var kept []keptSecret
 	if e.lend == nil && e.sealer != nil {
 		if kept, err = c.keptFor(lease, s.run, *j); err != nil {
 			return nil, nil, nil, err
@@ -187,6 +187,9 @@ func (e *Engine) lease(c *change, w sallyport.Work, ask sallyport.LeaseRequest) 
 		lentDetail(detail, lease.Egress.Credentials)
 		if len(kept) > 0 {
 			detail["secrets"] = lentVersions(kept)
+			if err := c.lendTo(lease, s.run.Project, *j, kept); err != nil {
+				return nil, nil, nil, err
+			}
 		}
 	}
 	if err := c.record("job.leased", "job/"+string(j.ID), detail); err != nil {

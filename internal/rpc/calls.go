@@ -47,6 +47,13 @@ type (
 			Value string `json:"value" doc:"At most 48 KiB"`
 		}
 	}
+	SetRotationIn struct {
+		BySecret
+		Body struct {
+			Rule  sallyport.RotationRule `json:"rule" doc:"What it does not say is set here"`
+			Admin string                 `json:"admin,omitempty" doc:"The credential by which the target lets others be changed; at most 48 KiB"`
+		}
+	}
 	ByToken struct {
 		Token sallyport.TokenID `path:"token" maxLength:"36"`
 	}
@@ -261,6 +268,10 @@ var (
 	ListSecrets  = get[ByProject, List[sallyport.SecretEntry]]("list-secrets", "/projects/{project}/secrets", "List the secrets of a project, without values")
 	SetSecret    = Call[SetSecretIn, sallyport.SecretEntry]{ID: "set-secret", Method: http.MethodPut, Path: Prefix + "/projects/{project}/secrets/{name}", Summary: "Keep a secret for jobs; its value cannot be read again"}
 	DeleteSecret = Call[BySecret, None]{ID: "delete-secret", Method: http.MethodDelete, Path: Prefix + "/projects/{project}/secrets/{name}", Summary: "Delete a secret"}
+
+	ListRotations = get[ByProject, List[sallyport.RotationStatus]]("list-rotations", "/projects/{project}/rotations", "Tell how the secrets of a project are rotated")
+	SetRotation   = Call[SetRotationIn, sallyport.RotationRule]{ID: "set-rotation", Method: http.MethodPut, Path: Prefix + "/projects/{project}/secrets/{name}/rotation", Summary: "Have a secret rotated by a rule, or no more"}
+	Rotate        = post[BySecret, sallyport.Rotation]("rotate-secret", "/projects/{project}/secrets/{name}/rotate", "Rotate a secret now")
 
 	ListRecords = get[RecordsIn, List[sallyport.AuditRecord]]("list-audit-records", "/audit", "List audit records")
 	VerifyAudit = post[Nothing, sallyport.AuditReport]("verify-audit", "/audit/verify", "Compare the audit trail with its log")

@@ -265,6 +265,20 @@ func (s secrets) DeleteSecret(ctx context.Context, p sallyport.ProjectID, enviro
 	return tell(ctx, s.c, DeleteSecret, BySecret{byProject(p), name, environment})
 }
 
+func (s secrets) Rotations(ctx context.Context, p sallyport.ProjectID) ([]sallyport.RotationStatus, error) {
+	return list(ctx, s.c, ListRotations, byProject(p))
+}
+
+func (s secrets) SetRotation(ctx context.Context, p sallyport.ProjectID, environment, name string, r sallyport.RotationRule, admin sallyport.Secret) (sallyport.RotationRule, error) {
+	in := SetRotationIn{BySecret: BySecret{byProject(p), name, environment}}
+	in.Body.Rule, in.Body.Admin = r, string(admin.Reveal())
+	return do(ctx, s.c, SetRotation, in)
+}
+
+func (s secrets) Rotate(ctx context.Context, p sallyport.ProjectID, environment, name string) (sallyport.Rotation, error) {
+	return do(ctx, s.c, Rotate, BySecret{byProject(p), name, environment})
+}
+
 type audit struct{ c *Client }
 
 func (s audit) Records(ctx context.Context, f sallyport.AuditFilter) ([]sallyport.AuditRecord, error) {

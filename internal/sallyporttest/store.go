@@ -41,6 +41,8 @@ func Store(t *testing.T, open func(t *testing.T) sallyport.Store) {
 		{"environments", testEnvironments},
 		{"tokens", testTokens},
 		{"secrets", testSecrets},
+		{"rotations", testRotations},
+		{"leases of secrets", testSecretLeases},
 		{"accounts", testAccounts},
 		{"access files", testAccessFiles},
 		{"requests", testRequests},

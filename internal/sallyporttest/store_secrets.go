@@ -10,7 +10,7 @@ import (
 func testSecrets(t *testing.T, s sallyport.Store) {
 	project := insertProject(t, s)
 	entry := func(environment, name, version string) sallyport.SecretEntry {
-		return sallyport.SecretEntry{Project: project, Environment: environment, Name: name, Version: sallyport.SecretVersion(version), SetAt: epoch.Add(time.Hour), SetBy: "person:é"}
+		return sallyport.SecretEntry{Project: project, Environment: environment, Name: name, Version: sallyport.SecretVersion(version), Account: "of " + version, SetAt: epoch.Add(time.Hour), SetBy: "person:é"}
 	}
 	first := entry("", "TOKEN", "1")
 	all := []sallyport.SecretEntry{entry("", "PASSWORD", "2"), entry("prod", "PASSWORD", "3"), entry("test", "PASSWORD", "4"), first}

@@ -49,6 +49,7 @@ type (
 	caches       struct{ *tx }
 	doors        struct{ *tx }
 	secrets      struct{ *tx }
+	rotations    struct{ *tx }
 	accounts     struct{ *tx }
 	accessFiles  struct{ *tx }
 	requests     struct{ *tx }
@@ -73,6 +74,7 @@ func (t *tx) Tokens() sallyport.TokenTx             { return tokens{t} }
 func (t *tx) Caches() sallyport.CacheTx             { return caches{t} }
 func (t *tx) Doors() sallyport.DoorTx               { return doors{t} }
 func (t *tx) Secrets() sallyport.SecretTx           { return secrets{t} }
+func (t *tx) Rotations() sallyport.RotationTx       { return rotations{t} }
 func (t *tx) Accounts() sallyport.AccountTx         { return accounts{t} }
 func (t *tx) AccessFiles() sallyport.AccessFileTx   { return accessFiles{t} }
 func (t *tx) Requests() sallyport.RequestTx         { return requests{t} }

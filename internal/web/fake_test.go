@@ -43,6 +43,7 @@ type fake struct {
 	trace       sallyport.Trace
 	doors       map[sallyport.RunID][]sallyport.Door
 	secrets     []sallyport.SecretEntry
+	rotations   []sallyport.RotationStatus
 	cacheUses   []sallyport.CacheUse
 	requests    []sallyport.RequestStatus
 	grants      []sallyport.GrantStatus
@@ -423,6 +424,31 @@ func (f *fake) Secrets(ctx context.Context, p sallyport.ProjectID) ([]sallyport.
 		}
 	}
 	return out, f.ask(ctx)
+}
+
+func (f *fake) Rotations(ctx context.Context, p sallyport.ProjectID) ([]sallyport.RotationStatus, error) {
+	var out []sallyport.RotationStatus
+	for _, r := range f.rotations {
+		if r.Rule.Project == p {
+			out = append(out, r)
+		}
+	}
+	return out, f.ask(ctx)
+}
+
+func (f *fake) SetRotation(ctx context.Context, _ sallyport.ProjectID, _, _ string, r sallyport.RotationRule, _ sallyport.Secret) (sallyport.RotationRule, error) {
+	return r, f.ask(ctx)
+}
+
+func (f *fake) Rotate(ctx context.Context, p sallyport.ProjectID, environment, name string) (sallyport.Rotation, error) {
+	r, err := find(ctx, f, "rotation", f.rotations, func(r sallyport.RotationStatus) bool {
+		return r.Rule.Project == p && r.Rule.Environment == environment && r.Rule.Name == name
+	})
+	if err != nil {
+		return sallyport.Rotation{}, err
+	}
+	f.did("Rotate %s %q %s", p, environment, name)
+	return *r.Last, nil
 }
 
 func (f *fake) SetSecret(ctx context.Context, p sallyport.ProjectID, environment, name string, value sallyport.Secret) (sallyport.SecretEntry, error) {

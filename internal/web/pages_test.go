@@ -232,6 +232,8 @@ func TestForms(t *testing.T) {
 		{"/projects/shop/secrets", url.Values{"name": {"DEPLOY_KEY"}, "environment": {"prod"}, "value": {"one\r\ntwo-three"}}, 303,
 			`SetSecret p-shop "prod" DEPLOY_KEY ` + sallyport.DigestOf([]byte("one\ntwo-three")).Short(), ""},
 		{"/projects/shop/secrets/REGISTRY_TOKEN/delete", url.Values{"environment": {""}}, 303, `DeleteSecret p-shop "" REGISTRY_TOKEN`, ""},
+		{"/projects/shop/secrets/DATABASE_PASSWORD/rotate", url.Values{"environment": {"prod"}}, 303, `Rotate p-shop "prod" DATABASE_PASSWORD`, ""},
+		{"/projects/shop/secrets/NONE/rotate", nil, 404, "", "there is no such rotation"},
 		{"/projects/shop/secrets/NONE/delete", nil, 404, "", "there is no such secret"},
 		{"/projects/shop/caches/none/delete", nil, 404, "", "there is no such cache entry"},
 		{"/approvals/r1/vote", url.Values{"word": {"approve"}, "note": {"read it"}, "digest": {"sha256:1"}}, 303, "Vote r1 approve read it sha256:1", ""},

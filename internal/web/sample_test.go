@@ -73,6 +73,11 @@ func newFake() *fake {
 		{Project: "p-shop", Name: "DATABASE_PASSWORD", Environment: "prod", SetAt: ago(26 * time.Hour), SetBy: "person:anna"},
 		{Project: "p-shop", Name: "REGISTRY_TOKEN", SetAt: ago(9 * 24 * time.Hour), SetBy: "person:" + hostile},
 	}
+	f.rotations = []sallyport.RotationStatus{{
+		Rule:    sallyport.RotationRule{Project: "p-shop", Environment: "prod", Name: "DATABASE_PASSWORD", Rotator: "postgres", Every: 720 * time.Hour, Due: ago(-300 * time.Hour)},
+		Last:    &sallyport.Rotation{ID: "r1", Project: "p-shop", Environment: "prod", Name: "DATABASE_PASSWORD", State: sallyport.RotationPromoted, StartedAt: ago(time.Hour), LastError: hostile},
+		Holders: []sallyport.SecretLease{{Project: "p-shop", Name: "DATABASE_PASSWORD", Job: "j1", At: ago(2 * time.Hour)}},
+	}}
 	return f
 }
 

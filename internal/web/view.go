@@ -46,20 +46,21 @@ type crumb struct{ Name, URL string }
 // notes are the words that a page shows after a redirect. The URL names one
 // of them only, so that nobody can put words of his own on a page.
 var notes = map[string]string{
-	"cancelled":      "Cancelling. Steps that must always run still do.",
-	"dispatched":     "Started.",
-	"created":        "Project created. Push to it as shown below.",
-	"deploying":      "Deployment started.",
-	"rollback":       "Rollback started as a new deployment.",
-	"secret-set":     "Secret set. Jobs that start from now on are lent it.",
-	"secret-deleted": "Secret deleted. Jobs that start from now on do not get it.",
-	"cache-deleted":  "Cache deleted. The next run that wants it starts without.",
-	"voted":          "Your word is recorded.",
-	"activated":      "Access is active from now on.",
-	"withdrawn":      "Request withdrawn.",
-	"grant-revoked":  "Grant revoked. What was handed out under it is taken back.",
-	"lifted":         "Lifted. What was cancelled, burnt or revoked does not come back.",
-	"revoked":        "Token revoked. It stopped working at once.",
+	"cancelled":       "Cancelling. Steps that must always run still do.",
+	"dispatched":      "Started.",
+	"created":         "Project created. Push to it as shown below.",
+	"deploying":       "Deployment started.",
+	"rollback":        "Rollback started as a new deployment.",
+	"secret-set":      "Secret set. Jobs that start from now on are lent it.",
+	"secret-rotating": "The secret is being rotated. Jobs that run keep the old value until they end.",
+	"secret-deleted":  "Secret deleted. Jobs that start from now on do not get it.",
+	"cache-deleted":   "Cache deleted. The next run that wants it starts without.",
+	"voted":           "Your word is recorded.",
+	"activated":       "Access is active from now on.",
+	"withdrawn":       "Request withdrawn.",
+	"grant-revoked":   "Grant revoked. What was handed out under it is taken back.",
+	"lifted":          "Lifted. What was cancelled, burnt or revoked does not come back.",
+	"revoked":         "Token revoked. It stopped working at once.",
 }
 
 // parseViews makes one template set for each page: the layout, the parts and the page.

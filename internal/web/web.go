@@ -114,6 +114,7 @@ func (s *server) routes() http.Handler {
 	page("GET /projects/{project}/secrets", s.secretsPage)
 	page("POST /projects/{project}/secrets", s.setSecret)
 	page("POST /projects/{project}/secrets/{name}/delete", s.deleteSecret)
+	page("POST /projects/{project}/secrets/{name}/rotate", s.rotateSecret)
 	page("GET /runs", s.runsPage)
 	page("GET /runs/{run}", s.runPage)
 	page("GET /runs/{run}/events", s.runEvents)

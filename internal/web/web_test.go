@@ -89,7 +89,7 @@ var pages = []struct {
 	{"verdict", "/verdicts/" + string(id[string]("7100", 9)), []string{"no verified provenance names this digest", "Replay this decision", "package sallyport.gate", "&#34;verified&#34;: true"}},
 	{"audit", "/audit", []string{"Verify the whole trail", "deployment.rolled_back", "/runs/" + string(runNow), "soon", "Older"}},
 	{"caches", "/projects/shop/caches", []string{"go-build-linux-9f31c2", "refs/pull/44/merge", "212.0 MiB", "tier-untrusted", "4 entries here", "/delete"}},
-	{"secrets", "/projects/shop/secrets", []string{"DATABASE_PASSWORD", "of prod", "all of the project", "Set a secret"}},
+	{"secrets", "/projects/shop/secrets", []string{"DATABASE_PASSWORD", "of prod", "all of the project", "Set a secret", "promoted", "1 running job holds the old value", "Rotate now", "by hand"}},
 	{"secrets-none", "/projects/handbook/secrets", []string{"No secret is kept."}},
 	{"caches-none", "/projects/handbook/caches", []string{"Nothing is saved."}},
 	{"access", "/access", []string{"person/anna", "everything, as administrator", "what policies say", "newly lets <code>Person::&#34;person/ben&#34;</code> deploy", "builtin/environments-are-apart", "A file that person:anna set"}},
