@@ -524,6 +524,10 @@ func (e *Engine) admitRelease(ctx context.Context, w sallyport.Work, st sallypor
 	if err != nil {
 		return err
 	}
+	rules, err := e.rulesNow(ctx, r)
+	if err != nil {
+		return err
+	}
 	probe := judgement{artifact: a, spec: d.Spec}
 	doc, err := e.evidence(ctx, &probe)
 	if err != nil {
@@ -552,6 +556,9 @@ func (e *Engine) admitRelease(ctx context.Context, w sallyport.Work, st sallypor
 		}
 		if bound.Base, _, err = c.baseOf(r.Project, r.Environment); err != nil {
 			return err
+		}
+		if !rules {
+			return e.outdated(c, r)
 		}
 		if what := r.Bound.Differs(bound); what != "" {
 			return e.void(c, r, what+" changed")

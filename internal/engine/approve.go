@@ -138,13 +138,34 @@ func (c *change) withdraw(subject string, how sallyport.RequestState, why string
 const topicRequests = "requests"
 
 // involved lists who may not say yes to commits: who pushed or wrote them, and the
-// sponsors of agents among those. Of a range without a base it is the push's own.
+// sponsors of agents among those. Without a base, which is what was let in last and the
+// push that brought it, they are those of what the commit adds to where it came from.
 func (e *Engine) involved(ctx context.Context, push sallyport.Push, base string, after sallyport.PushID) ([]sallyport.Involved, error) {
+	var pushes []sallyport.Push
+	var sponsors map[string]string
+	var project sallyport.Project
+	if err := e.view(ctx, func(tx sallyport.Tx) error {
+		var err error
+		if project, err = tx.Projects().Get(push.Project); err != nil {
+			return err
+		}
+		if pushes, err = tx.Pushes().Between(push.Project, after, push.ID, maxPushes); err != nil {
+			return err
+		}
+		sponsors, err = sponsorsOf(tx)
+		return err
+	}); err != nil {
+		return nil, err
+	}
 	if base == "" {
-		base = push.Before
+		var err error
+		if base, err = e.cameFrom(ctx, project, push, pushes); err != nil {
+			return nil, err
+		}
 	}
 	names, more, err := e.repos.Authors(ctx, push.Project, base, push.Commit, maxInvolved)
 	if sallyport.ErrorCode(err) == sallyport.CodeNotFound && base != "" { // it was forced away
+		base = ""
 		names, more, err = e.repos.Authors(ctx, push.Project, "", push.Commit, maxInvolved)
 	}
 	if err != nil {
@@ -152,20 +173,6 @@ func (e *Engine) involved(ctx context.Context, push sallyport.Push, base string,
 	}
 	if more {
 		return nil, sallyport.Errorf(sallyport.CodeInvalid, "more than %d names stand in the commits, so that nobody can be told apart from their authors", maxInvolved)
-	}
-	var pushes []sallyport.Push
-	var sponsors map[string]string
-	if err := e.view(ctx, func(tx sallyport.Tx) error {
-		var err error
-		if after != "" {
-			if pushes, err = tx.Pushes().Between(push.Project, after, push.ID, maxPushes); err != nil {
-				return err
-			}
-		}
-		sponsors, err = sponsorsOf(tx)
-		return err
-	}); err != nil {
-		return nil, err
 	}
 	var out []sallyport.Involved
 	add := func(in sallyport.Involved) {
@@ -184,13 +191,8 @@ func (e *Engine) involved(ctx context.Context, push sallyport.Push, base string,
 	}
 	pushed(push)
 	for _, p := range pushes {
-		in := p.Ref == push.Ref || len(pushes) == maxPushes
-		if !in && p.Commit != "" {
-			if in, err = e.repos.Contains(ctx, push.Project, push.Commit, p.Commit); err != nil {
-				in = true // a branch that is gone may have been in it
-			}
-		}
-		if in {
+		// On the ref itself whatever came since counts, also what a forced push replaced.
+		if after != "" && p.Ref == push.Ref || p.Commit != "" && e.bringsIn(ctx, p, push.Commit, base) {
 			pushed(p)
 		}
 	}
@@ -198,6 +200,38 @@ func (e *Engine) involved(ctx context.Context, push sallyport.Push, base string,
 		add(sallyport.Involved{Author: name, How: "wrote commits that are to go in"})
 	}
 	return out, nil
+}
+
+// cameFrom is the commit that a push built upon: what its ref had before, also when it was
+// pushed by one and started by another; of a branch that is new, the default branch.
+func (e *Engine) cameFrom(ctx context.Context, project sallyport.Project, push sallyport.Push, pushes []sallyport.Push) (string, error) {
+	for _, p := range append([]sallyport.Push{push}, pushes...) {
+		if p.Commit == push.Commit && p.Before != "" && p.Before != push.Commit {
+			return p.Before, nil
+		}
+	}
+	refs, err := e.repos.Refs(ctx, project.ID)
+	if err != nil {
+		return "", err
+	}
+	if tip := refs[project.DefaultRef()]; tip != push.Commit {
+		return tip, nil
+	}
+	return "", nil
+}
+
+// bringsIn reports whether what was pushed is in the commit and not in the base. What
+// cannot be told is.
+func (e *Engine) bringsIn(ctx context.Context, p sallyport.Push, commit, base string) bool {
+	if p.Commit == commit {
+		return true
+	}
+	in, err := e.repos.Contains(ctx, p.Project, commit, p.Commit)
+	if err != nil || !in || base == "" {
+		return in || err != nil
+	}
+	old, err := e.repos.Contains(ctx, p.Project, base, p.Commit)
+	return err != nil || !old
 }
 
 // sponsorsOf returns the sponsor of each agent, by id. Removed ones too.
@@ -236,6 +270,10 @@ func (s approvals) Vote(ctx context.Context, id sallyport.RequestID, v sallyport
 			return sallyport.RequestStatus{}, err
 		}
 	}
+	rules, err := s.e.rulesNow(ctx, r)
+	if err != nil {
+		return sallyport.RequestStatus{}, err
+	}
 	var out sallyport.RequestStatus
 	var refused error
 	err = s.e.update(ctx, func(c *change) error {
@@ -254,6 +292,10 @@ func (s approvals) Vote(ctx context.Context, id sallyport.RequestID, v sallyport
 		if why != "" {
 			refused = sallyport.Errorf(sallyport.CodeDenied, "%s may not vote on this: %s", c.actor, why)
 			return c.record("approval.denied", subjectOf("request", id), map[string]any{"why": why, "word": v.Word})
+		}
+		if !rules {
+			refused = sallyport.Errorf(sallyport.CodeConflict, "the rules of environment %s are others now", r.Environment).WithHint("start the run again, or deploy again")
+			return s.e.outdated(c, r)
 		}
 		if changed, err := s.e.changed(c, r); err != nil || changed != "" {
 			if err != nil {
@@ -282,6 +324,29 @@ func (s approvals) Vote(ctx context.Context, id sallyport.RequestID, v sallyport
 		err = refused
 	}
 	return out, err
+}
+
+// rulesNow reports whether the protected branch still declares for the environment what the
+// request was opened under.
+func (e *Engine) rulesNow(ctx context.Context, r sallyport.AccessRequest) (bool, error) {
+	if r.Kind != sallyport.RequestJob && r.Kind != sallyport.RequestRelease {
+		return true, nil
+	}
+	now, err := e.entryRules(ctx, r.Project, r.Environment)
+	return now.Votes() == r.Needed && slices.Equal(now.Reviewers, r.Reviewers) && slices.Equal(now.Hours, r.Hours), err
+}
+
+// outdated ends a request that was opened under other rules, and what waits with it: it
+// would wait under them again.
+func (e *Engine) outdated(c *change, r sallyport.AccessRequest) error {
+	const why = "the rules of the environment changed since: start it again"
+	if r.Kind == sallyport.RequestRelease {
+		return e.refuseRelease(c, r, sallyport.RequestWithdrawn, why)
+	}
+	if err := c.endRequest(r, sallyport.RequestWithdrawn, why, ""); err != nil {
+		return err
+	}
+	return e.settle(c, r.Run)
 }
 
 // objection says why who asks may not vote, "" when they may. Whoever votes is a
@@ -617,7 +682,11 @@ func boundOf(doc policy.Evidence) (sallyport.Bound, error) {
 func waitingFor(st sallyport.RequestStatus) string {
 	r := st.Request
 	if st.State == sallyport.RequestPending {
-		return fmt.Sprintf("waits for approval of environment %s: %d of %d; see sallyport approvals show %s", r.Environment, st.Approvals(), r.Needed, r.ID)
+		by := ""
+		if len(r.Reviewers) > 0 {
+			by = " by " + strings.Join(r.Reviewers, ", ")
+		}
+		return clip(fmt.Sprintf("waits for approval of environment %s%s: %d of %d; see sallyport approvals show %s", r.Environment, by, st.Approvals(), r.Needed, r.ID), 1000)
 	}
 	return fmt.Sprintf("waits for the time at which environment %s is entered", r.Environment)
 }

@@ -406,6 +406,24 @@ func TestAChangeVoids(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the rules of the environment", func(t *testing.T) {
+		t.Parallel()
+		o := newOffice(t)
+		r := o.heldRelease()
+		check(t, o.vote("anna", "approve", r))
+		o.push("main", files{".sallyport/deploy.yaml": strings.Replace(heldDeploy, "approvals: 2", "approvals: 3", 1)})
+		if err := o.vote("ben", "approve", r); sallyport.ErrorCode(err) != sallyport.CodeConflict || !strings.Contains(err.Error(), "rules") {
+			t.Errorf("ben approved under rules of before: %v", err)
+		}
+		o.standing(0, refused)
+		o2 := newOffice(t)
+		run, r2 := o2.heldJob()
+		o2.push("main", files{".sallyport/deploy.yaml": strings.Replace(heldJobs, "approvals: 2", "approvals: 3", 1)})
+		if err := o2.vote("ben", "approve", r2); sallyport.ErrorCode(err) != sallyport.CodeConflict {
+			t.Errorf("ben approved under rules of before: %v", err)
+		}
+		o2.want(run, "a=failure run=failure")
+	})
 	t.Run("what somebody saw before", func(t *testing.T) {
 		t.Parallel()
 		o := newOffice(t)
@@ -436,6 +454,29 @@ func TestWhoPushedBeforeIsInvolved(t *testing.T) {
 		t.Errorf("anna approved what she pushed: %v", err)
 	}
 	check(t, o.vote("ben", "approve", r))
+}
+
+// Who pushed what another starts by hand had a hand in it, and the history before has not.
+func TestWhoPushedWhatAnotherStarts(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	const flow = "on: workflow_dispatch\njobs:\n  a:\n    environment: production\n"
+	o.pusher = o.people["anna"]
+	o.push("main", files{".sallyport/deploy.yaml": heldJobs, workflowFile: flow + step("a")})
+	o.pass(time.Second)
+	o.pusher = o.people["ben"]
+	o.push("side", files{".sallyport/deploy.yaml": heldJobs, workflowFile: flow + step("a"), "x": "of ben"})
+	o.pass(time.Second)
+	_, err := o.s.Runs.Dispatch(o.people["eve"], o.p.ID, workflowFile, "refs/heads/side", nil)
+	check(t, err)
+	o.work()
+	r := o.request()
+	for _, who := range []string{"eve", "ben", "ada"} {
+		if err := o.vote(who, "approve", r); sallyport.ErrorCode(err) != sallyport.CodeDenied {
+			t.Errorf("%s approved: %v", who, err)
+		}
+	}
+	check(t, o.vote("anna", "approve", r)) // pushed what was there before
 }
 
 func TestManyVoteAtOnce(t *testing.T) {

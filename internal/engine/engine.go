@@ -147,6 +147,7 @@ type Engine struct {
 
 	assertions AssertionVerifier
 	revokers   map[string]Revoker
+	revokeTime time.Duration
 
 	laws  laws                  // who may do what
 	known []sallyport.Principal // without an account
@@ -180,7 +181,7 @@ func New(c Config) (*Engine, error) {
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
 		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, rotators: c.Rotators, rotationCall: rotationCall, lend: c.Lend, vars: c.Vars, repository: c.Repository, actions: c.Actions, untrusted: c.Untrusted, egress: c.Egress, ownEgress: c.OwnEgress,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
-		known: slices.Clone(c.Known), assertions: c.Assertions, revokers: maps.Clone(c.Revokers),
+		known: slices.Clone(c.Known), assertions: c.Assertions, revokers: maps.Clone(c.Revokers), revokeTime: revokeTime,
 		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},
 	}, nil
 }

@@ -26,7 +26,7 @@ const (
 
 	maxGrantTime     = 12 * time.Hour
 	maxEmergencyTime = time.Hour
-	revokeTimeout    = 30 * time.Second
+	revokeTime       = 30 * time.Second // for each attempt to take something back
 	// alarmEvery is how many failures in a row make an alert.
 	alarmEvery    = 3
 	revokeForever = 1 << 30
@@ -597,7 +597,7 @@ func (e *Engine) takeBack(ctx context.Context, l sallyport.Lent) error {
 	if r == nil {
 		return fmt.Errorf("nobody here can take back a %s", l.Kind)
 	}
-	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.revokeTime)
 	defer cancel()
 	return r.Revoke(ctx, l.ID)
 }

@@ -365,6 +365,36 @@ func TestWhatWasLentIsTakenBack(t *testing.T) {
 	}
 }
 
+// Who keeps what was lent and never answers keeps nothing else from ending.
+func TestWhoeverHangsIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	s := &shelf{has: map[string]bool{"c1": true}, hangs: true}
+	o := newOffice(t)
+	o.e.revokers, o.e.revokeTime = map[string]Revoker{"credential": s}, time.Millisecond
+	g := o.granted("dora", sallyport.AccessAsk{Action: "admin", Resource: `Instance::"instance"`})
+	value, _, err := o.s.Access.CreateToken(o.people["dora"], "mine", sallyport.TokenAPI, sallyport.Principal{Kind: sallyport.Bot, ID: "bot/x", Name: "x", Admin: true}, 100*time.Hour)
+	check(t, err)
+	check(t, o.e.update(o.people["dora"], func(c *change) error { return c.lend(g.Grant.ID, "credential", "c1") }))
+	o.pass(time.Hour)
+	o.work()
+	if _, err := o.s.Access.Authenticate(t.Context(), sallyport.TokenAPI, value); err == nil {
+		t.Error("a token waits for somebody else to answer")
+	}
+	list, err := o.s.Approvals.Grants(o.people["dora"], sallyport.Page{})
+	check(t, err)
+	if l := list[0].Lent; len(l) != 2 || !l[0].Taken || l[1].Taken || l[1].Missed != 1 {
+		t.Errorf("lent: %+v", l)
+	}
+	s.mu.Lock()
+	s.hangs = false
+	s.mu.Unlock()
+	o.pass(maxPause)
+	o.work()
+	if s.has["c1"] || len(o.records("grant.closed")) != 1 {
+		t.Error("it was not asked again")
+	}
+}
+
 func TestEmergency(t *testing.T) {
 	t.Parallel()
 	emergency := sallyport.AccessAsk{Action: "secrets", Resource: secretsOfDemo, Emergency: true, For: time.Hour}
