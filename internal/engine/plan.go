@@ -365,13 +365,12 @@ func (e *Engine) start(c *change, push sallyport.Push, planned []Planned) ([]sal
 		}
 		return nil, err
 	}
-	sponsors, err := sponsorsOf(c.Tx)
-	if err != nil {
-		return nil, err
-	}
 	stop, err := stopped(c.Tx, sallyport.StopKind(push.Actor.Kind), push.Actor.ID)
-	if sponsor := sponsors[push.Actor.ID]; err == nil && stop == nil && sponsor != "" {
-		stop, err = stopped(c.Tx, sallyport.StopPerson, sponsor)
+	if err == nil && stop == nil && push.Actor.Kind == sallyport.Agent {
+		var a sallyport.Account
+		if a, err = c.Accounts().Get(push.Actor.ID); err == nil {
+			stop, err = stopped(c.Tx, sallyport.StopPerson, a.Sponsor)
+		}
 	}
 	if err != nil || stop != nil {
 		if err == nil {
