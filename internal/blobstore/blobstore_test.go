@@ -50,6 +50,34 @@ func TestLogs(t *testing.T) {
 	sallyporttest.Logs(t, func(t *testing.T) sallyport.Logs { return openLogs(t, t.TempDir(), sallyporttest.NewKMS()) })
 }
 
+// TestVolatile has both without waiting for a disk.
+func TestVolatile(t *testing.T) {
+	t.Parallel()
+	config := func(t *testing.T) Config {
+		return Config{Dir: t.TempDir(), KMS: sallyporttest.NewKMS(), Volatile: true}
+	}
+	t.Run("blobs", func(t *testing.T) {
+		sallyporttest.Blobs(t, func(t *testing.T) sallyport.Blobs {
+			d, err := OpenDir(config(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { d.Close() })
+			return d
+		})
+	})
+	t.Run("logs", func(t *testing.T) {
+		sallyporttest.Logs(t, func(t *testing.T) sallyport.Logs {
+			l, err := OpenLogs(config(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			return l
+		})
+	})
+}
+
 func TestConfig(t *testing.T) {
 	t.Parallel()
 	for _, c := range []Config{{}, {Dir: t.TempDir()}, {KMS: sallyporttest.NewKMS()}} {

@@ -43,6 +43,7 @@ const (
 type Dir struct {
 	kms  sallyport.KMS
 	root *os.Root
+	sync durability
 }
 
 var _ sallyport.Blobs = (*Dir)(nil)
@@ -53,7 +54,7 @@ func OpenDir(c Config) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{kms: c.KMS, root: root}
+	d := &Dir{kms: c.KMS, root: root, sync: durability{c.Volatile}}
 	if err := d.sweep(); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
@@ -192,13 +193,13 @@ func (d *Dir) seal(ctx context.Context, f *os.File, s sallyport.Scope, r io.Read
 
 // publish makes the file durable and then findable.
 func (d *Dir) publish(f *os.File, tmp string, s sallyport.Scope, digest sallyport.Digest) error {
-	if err := f.Sync(); err != nil {
+	if err := d.sync.file(f); err != nil {
 		return err
 	}
 	dir, name := blobName(s, digest)
 	switch err := d.root.Mkdir(dir, 0o700); {
 	case err == nil:
-		if err := syncDir(d.root, "."); err != nil {
+		if err := d.sync.names(d.root, "."); err != nil {
 			return err
 		}
 	case !errors.Is(err, fs.ErrExist):
@@ -207,7 +208,7 @@ func (d *Dir) publish(f *os.File, tmp string, s sallyport.Scope, digest sallypor
 	if err := d.root.Rename(tmp, name); err != nil {
 		return err
 	}
-	if err := syncDir(d.root, dir); err != nil {
+	if err := d.sync.names(d.root, dir); err != nil {
 		return errors.Join(err, d.root.Remove(name)) // a failed Put leaves nothing
 	}
 	return nil
@@ -395,7 +396,7 @@ func (d *Dir) Delete(_ context.Context, s sallyport.Scope, digest sallyport.Dige
 	if err := d.root.Remove(name); err != nil {
 		return diskError("delete content", err)
 	}
-	if err := syncDir(d.root, dir); err != nil {
+	if err := d.sync.names(d.root, dir); err != nil {
 		return diskError("delete content", err)
 	}
 	return nil

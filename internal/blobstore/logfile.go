@@ -43,6 +43,7 @@ const (
 // logFile is one open log. Appends exclude all else; reads go side by side.
 type logFile struct {
 	f     *os.File
+	disk  durability
 	job   sallyport.JobID
 	aead  cipher.AEAD
 	end   int64  // of the plaintext
@@ -78,7 +79,7 @@ func decodeHead(f io.ReaderAt) (sealed []byte, length int64, err error) {
 	return sealed, int64(headMin + n), nil
 }
 
-func newLogFile(f *os.File, j sallyport.JobID, key []byte, start int64) (*logFile, error) {
+func newLogFile(f *os.File, disk durability, j sallyport.JobID, key []byte, start int64) (*logFile, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("cipher: %w", err)
@@ -87,7 +88,7 @@ func newLogFile(f *os.File, j sallyport.JobID, key []byte, start int64) (*logFil
 	if err != nil {
 		return nil, fmt.Errorf("cipher: %w", err)
 	}
-	return &logFile{f: f, job: j, aead: aead, tail: start, index: []mark{{0, start}}}, nil
+	return &logFile{f: f, disk: disk, job: j, aead: aead, tail: start, index: []mark{{0, start}}}, nil
 }
 
 func (l *logFile) aad(offset int64, length int) []byte {
@@ -138,7 +139,7 @@ func (l *logFile) sync() error {
 	if n == 0 {
 		return nil
 	}
-	if err := l.f.Sync(); err != nil {
+	if err := l.disk.file(l.f); err != nil {
 		l.spoilt.Store(true)
 		return diskError("write a log", err)
 	}
@@ -273,7 +274,7 @@ func (l *logFile) recover() error {
 	if err := l.f.Truncate(l.tail); err != nil {
 		return diskError("open a log", err)
 	}
-	if err := l.f.Sync(); err != nil {
+	if err := l.disk.file(l.f); err != nil {
 		return diskError("open a log", err)
 	}
 	return nil

@@ -31,6 +31,7 @@ const (
 type Logs struct {
 	kms  sallyport.KMS
 	root *os.Root
+	sync durability
 
 	mu     sync.Mutex
 	open   map[sallyport.JobID]*entry
@@ -54,7 +55,7 @@ func OpenLogs(c Config) (*Logs, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Logs{kms: c.KMS, root: root, open: make(map[sallyport.JobID]*entry)}, nil
+	return &Logs{kms: c.KMS, root: root, sync: durability{c.Volatile}, open: make(map[sallyport.JobID]*entry)}, nil
 }
 
 // Close makes all logs durable and closes them. No other method may run.
@@ -250,10 +251,10 @@ func (l *Logs) create(ctx context.Context, j sallyport.JobID, name string) (_ *l
 	if _, err := f.Write(head); err != nil {
 		return nil, diskError("make a log", err)
 	}
-	if err := errors.Join(f.Sync(), l.root.Rename(tmp, name), syncDir(l.root, ".")); err != nil {
+	if err := errors.Join(l.sync.file(f), l.root.Rename(tmp, name), l.sync.names(l.root, ".")); err != nil {
 		return nil, diskError("make a log", err)
 	}
-	return newLogFile(f, j, key, int64(len(head)))
+	return newLogFile(f, l.sync, j, key, int64(len(head)))
 }
 
 // load opens a log that exists, and finds its end.
@@ -275,7 +276,7 @@ func (l *Logs) load(ctx context.Context, j sallyport.JobID, name string) (_ *log
 	if err != nil {
 		return nil, err
 	}
-	log, err := newLogFile(f, j, key, start)
+	log, err := newLogFile(f, l.sync, j, key, start)
 	if err != nil {
 		return nil, err
 	}

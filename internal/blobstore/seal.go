@@ -24,6 +24,30 @@ const (
 type Config struct {
 	Dir string // is made with its parents when missing
 	KMS sallyport.KMS
+	// Volatile writes without waiting for the disk: the directory ends with the process, or is worth nothing after a crash.
+	Volatile bool
+}
+
+// durability waits for the disk, unless it is off.
+type durability struct{ off bool }
+
+func (d durability) file(f *os.File) error {
+	if d.off {
+		return nil
+	}
+	return f.Sync()
+}
+
+// names makes the names in a directory durable.
+func (d durability) names(root *os.Root, dir string) error {
+	if d.off {
+		return nil
+	}
+	f, err := root.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func (c Config) open() (*os.Root, error) {
@@ -99,13 +123,4 @@ func diskError(what string, err error) error {
 		return &sallyport.Error{Code: sallyport.CodeUnavailable, Message: what + " was refused by the file system",
 			Hint: "look at the disk and at the permissions of the data directory", Err: err}
 	}
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(root *os.Root, dir string) error {
-	d, err := root.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

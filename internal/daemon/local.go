@@ -176,17 +176,17 @@ func openLocal(ctx context.Context, c LocalConfig, tmp string) (_ *local, err er
 	if err != nil {
 		return nil, err
 	}
-	store, err := sqlstore.Open(ctx, sqlstore.Config{DSN: "sqlite:" + filepath.Join(tmp, "run.db"), Clock: time.Now, Log: c.Log})
+	store, err := sqlstore.Open(ctx, sqlstore.Config{DSN: "sqlite:" + filepath.Join(tmp, "run.db"), Volatile: true, Clock: time.Now, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}
 	l.closers = append(l.closers, store.Close)
-	blobs, err := blobstore.OpenDir(blobstore.Config{Dir: filepath.Join(tmp, "blobs"), KMS: keys})
+	blobs, err := blobstore.OpenDir(blobstore.Config{Dir: filepath.Join(tmp, "blobs"), KMS: keys, Volatile: true})
 	if err != nil {
 		return nil, err
 	}
 	l.closers = append(l.closers, blobs.Close)
-	logs, err := blobstore.OpenLogs(blobstore.Config{Dir: filepath.Join(tmp, "logs"), KMS: keys})
+	logs, err := blobstore.OpenLogs(blobstore.Config{Dir: filepath.Join(tmp, "logs"), KMS: keys, Volatile: true})
 	if err != nil {
 		return nil, err
 	}

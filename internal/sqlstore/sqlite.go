@@ -41,12 +41,16 @@ var sqliteDialect = &dialect{
 }
 
 // sqliteDSN returns the driver's name for the file. A committed transaction is on disk
-// (synchronous FULL): audit records are in every one.
-func sqliteDSN(file string, readOnly bool) string {
+// (synchronous FULL): audit records are in every one. Of a volatile database it is not.
+func sqliteDSN(file string, readOnly, volatile bool) string {
+	synchronous := "FULL"
+	if volatile {
+		synchronous = "OFF"
+	}
 	pragmas := []string{
 		fmt.Sprintf("busy_timeout(%d)", sqliteBusyMillis),
 		"journal_mode(WAL)",
-		"synchronous(FULL)",
+		"synchronous(" + synchronous + ")",
 		"foreign_keys(1)",
 		"temp_store(MEMORY)",
 		"trusted_schema(0)",
@@ -79,13 +83,13 @@ func openSQLite(ctx context.Context, file string, cfg Config) (*Store, error) {
 	}
 	s := newStore(sqliteDialect, cfg)
 	s.file = file
-	if s.write, err = openSQLitePool(sqliteDSN(file, false), 1); err != nil {
+	if s.write, err = openSQLitePool(sqliteDSN(file, false, cfg.Volatile), 1); err != nil {
 		return nil, err
 	}
 	if err := s.migrate(ctx); err != nil {
 		return nil, errors.Join(err, s.write.Close())
 	}
-	if s.read, err = openSQLitePool(sqliteDSN(file, true), sqliteReaders); err != nil {
+	if s.read, err = openSQLitePool(sqliteDSN(file, true, cfg.Volatile), sqliteReaders); err != nil {
 		return nil, errors.Join(err, s.write.Close())
 	}
 	s.readers = make(chan *session, sqliteReaders)
@@ -152,7 +156,7 @@ func (s *Store) backupSQLite(ctx context.Context, file string) (err error) {
 			_ = os.Remove(f.Name())
 		}
 	}()
-	db, err := openSQLitePool(sqliteDSN(s.file, false), 1) // it reads for long, and a reader of ours may not write even elsewhere
+	db, err := openSQLitePool(sqliteDSN(s.file, false, false), 1) // it reads for long, and a reader of ours may not write even elsewhere
 	if err != nil {
 		return err
 	}

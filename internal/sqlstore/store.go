@@ -19,6 +19,9 @@ type Config struct {
 	DSN   string           // "sqlite:PATH" or "postgres://…"
 	Clock func() time.Time // names backups; nil is time.Now
 	Log   *slog.Logger     // nil is silence
+	// Volatile writes without waiting for the disk: the database ends with the process, or is worth nothing after a
+	// crash. SQLite only.
+	Volatile bool
 	// Existing refuses to make a database or to migrate one, for those who only look.
 	Existing bool
 }

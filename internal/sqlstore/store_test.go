@@ -30,6 +30,19 @@ func TestSQLite(t *testing.T) {
 	sallyporttest.Store(t, func(t *testing.T) sallyport.Store { return open(t, sqliteDSN(t)) })
 }
 
+// TestVolatileSQLite is a database that ends with its process.
+func TestVolatileSQLite(t *testing.T) {
+	t.Parallel()
+	sallyporttest.Store(t, func(t *testing.T) sallyport.Store {
+		s, err := sqlstore.Open(t.Context(), sqlstore.Config{DSN: sqliteDSN(t), Volatile: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	})
+}
+
 func TestPostgres(t *testing.T) {
 	t.Parallel()
 	sallyporttest.Store(t, func(t *testing.T) sallyport.Store { return open(t, postgresDSN(t)) })

@@ -40,7 +40,7 @@ func TestUpgrade(t *testing.T) {
 	upgrade := func(second string) error {
 		s := newStore(sqliteDialect, cfg)
 		s.file = file
-		if s.write, err = openSQLitePool(sqliteDSN(file, false), 1); err != nil {
+		if s.write, err = openSQLitePool(sqliteDSN(file, false, false), 1); err != nil {
 			return err
 		}
 		defer s.write.Close()
@@ -77,7 +77,7 @@ func TestUpgradeOfJobs(t *testing.T) {
 	cfg := Config{DSN: "sqlite:" + file, Clock: time.Now}
 	s := newStore(sqliteDialect, cfg)
 	var err error
-	if s.write, err = openSQLitePool(sqliteDSN(file, false), 1); err != nil {
+	if s.write, err = openSQLitePool(sqliteDSN(file, false, false), 1); err != nil {
 		t.Fatal(err)
 	}
 	before := fstest.MapFS{}
