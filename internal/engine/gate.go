@@ -173,7 +173,7 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 	var uses []sallyport.CacheUse
 	var doors []sallyport.Door
 	var plan *sallyport.Plan
-	var makers []sallyport.Job
+	var others []otherJob
 	if err := e.view(ctx, func(tx sallyport.Tx) error {
 		var err error
 		if p, err = tx.Projects().Get(j.artifact.Project); err != nil {
@@ -189,7 +189,7 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 			return err
 		}
 		if j.spec.SealedSource {
-			if makers, err = otherMakers(tx, j.artifact); err != nil {
+			if others, err = otherJobs(tx, j.artifact); err != nil {
 				return err
 			}
 		}
@@ -223,7 +223,7 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 			Event: j.run.Event, Workflow: j.run.Workflow, OnProtected: on, Restored: restored(uses)},
 		Statements: []policy.EvidenceStatement{},
 	}
-	if doc.Run.Sources, err = e.sources(ctx, makers, p.ID); err != nil {
+	if doc.Run.Sources, err = e.sources(ctx, others, p.ID); err != nil {
 		return policy.Evidence{}, err
 	}
 	doc.Run.Network, doc.Run.Packages = reached(plan, doors)
@@ -236,23 +236,38 @@ func (e *Engine) evidence(ctx context.Context, j *judgement) (policy.Evidence, e
 	return doc, nil
 }
 
-// otherMakers returns the jobs of an artifact's run that made others.
-func otherMakers(tx sallyport.Tx, a sallyport.Artifact) ([]sallyport.Job, error) {
+// otherJob is a job of an artifact's run that did not make it.
+type otherJob struct {
+	sallyport.Job
+	makes bool // has an artifact that is kept
+}
+
+// otherJobs returns those whose artifacts may be within an artifact. One that has none any more is
+// among them: a later job may have removed what it was given.
+func otherJobs(tx sallyport.Tx, a sallyport.Artifact) ([]otherJob, error) {
 	made, err := tx.Artifacts().ByRun(a.Run)
 	if err != nil {
 		return nil, err
 	}
 	jobs, err := tx.Jobs().Outline(a.Run)
-	return slices.DeleteFunc(jobs, func(j sallyport.Job) bool {
-		return j.ID == a.Job || !slices.ContainsFunc(made, func(m sallyport.Artifact) bool { return m.Job == j.ID })
-	}), err
+	var out []otherJob
+	for _, j := range jobs {
+		if j.ID != a.Job {
+			out = append(out, otherJob{j, slices.ContainsFunc(made, func(m sallyport.Artifact) bool { return m.Job == j.ID })})
+		}
+	}
+	return out, err
 }
 
-// sources tells what jobs did to their source before they made artifacts.
-func (e *Engine) sources(ctx context.Context, makers []sallyport.Job, p sallyport.ProjectID) ([]policy.EvidenceSource, error) {
+// sources tells what jobs did to their source before they made artifacts. Of a job whose artifacts were
+// all removed its trace says that it made one, when it had edited something.
+func (e *Engine) sources(ctx context.Context, jobs []otherJob, p sallyport.ProjectID) ([]policy.EvidenceSource, error) {
 	var out []policy.EvidenceSource
-	for _, j := range makers {
-		t, err := e.trace(ctx, j, p)
+	for _, j := range jobs {
+		if !j.makes && j.Trace == "" {
+			continue
+		}
+		t, err := e.trace(ctx, j.Job, p)
 		s := policy.EvidenceSource{Job: j.Key, Seen: err == nil}
 		if code := sallyport.ErrorCode(err); err != nil && code != sallyport.CodeNotFound {
 			return nil, err
@@ -262,7 +277,9 @@ func (e *Engine) sources(ctx context.Context, makers []sallyport.Job, p sallypor
 				s.Changed++
 			}
 		}
-		out = append(out, s)
+		if j.makes || !s.Seen || s.Changed > 0 {
+			out = append(out, s)
+		}
 	}
 	return out, nil
 }

@@ -134,7 +134,7 @@ jobs:
     runs-on: ubuntu-latest
     steps: [{run: wrap}]
 `
-	through := func(content string, said *sallyport.Trace) sallyport.Verdict {
+	through := func(content string, said *sallyport.Trace, remove bool) sallyport.Verdict {
 		s.pass(time.Second)
 		push := s.push("main", files{workflowFile: two, ".sallyport/deploy.yaml": s.deploys, "content": content})
 		commit, err := s.e.repos.Commit(t.Context(), s.p.ID, push.Commit)
@@ -146,6 +146,10 @@ jobs:
 			}
 			_, err := s.y.PutArtifact(s.runner, l.Ref, name, bytes.NewReader(tarOf(t, tarFile{name, name + push.Commit, 0o755})))
 			check(t, err)
+			if name == "app" && remove { // it has what it needs, and hides where it is from
+				_, err := s.y.DeleteArtifact(s.runner, l.Ref, "objects")
+				check(t, err)
+			}
 			trace := said
 			if name == "app" || said != nil {
 				trace = &sallyport.Trace{Methods: []string{"stat"}, Source: &sallyport.SourceState{Commit: push.Commit, Tree: commit.Tree, Files: 3}}
@@ -158,16 +162,22 @@ jobs:
 		}
 		return s.verdict()
 	}
+	edited := &sallyport.Trace{Changes: []sallyport.SourceChange{{Path: "main.go", How: "modified", Artifact: "objects"}}}
+	later := &sallyport.Trace{Changes: []sallyport.SourceChange{{Path: "main.go", How: "modified"}}}
 	for name, c := range map[string]struct {
-		said *sallyport.Trace
-		want string // of the denial; "": none
+		said   *sallyport.Trace
+		remove bool   // what the first job made, before the second ends
+		want   string // of the denial; "": none
 	}{
-		"clean":        {&sallyport.Trace{}, ""},
-		"edited":       {&sallyport.Trace{Changes: []sallyport.SourceChange{{Path: "main.go", How: "modified", Artifact: "objects"}}}, "job compile edited 1 tracked files"},
-		"edited later": {&sallyport.Trace{Changes: []sallyport.SourceChange{{Path: "main.go", How: "modified"}}}, ""},
-		"not seen":     {nil, "nothing shows that job compile did not edit"},
+		"clean":                    {&sallyport.Trace{}, false, ""},
+		"clean and removed":        {&sallyport.Trace{}, true, ""},
+		"edited":                   {edited, false, "job compile edited 1 tracked files"},
+		"edited and removed":       {edited, true, "job compile edited 1 tracked files"},
+		"edited later":             {later, false, ""},
+		"edited later and removed": {later, true, ""},
+		"not seen":                 {nil, false, "nothing shows that job compile did not edit"},
 	} {
-		v := through(name, c.said)
+		v := through(name, c.said, c.remove)
 		if text := strings.Join(v.Reasons, "\n"); (v.Decision == sallyport.Allow) != (c.want == "") || !strings.Contains(text, c.want) {
 			t.Errorf("%s: %s %q", name, v.Decision, v.Reasons)
 		}
