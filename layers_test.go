@@ -20,6 +20,7 @@ var floors = map[int][]string{
 		"internal/lockfile",
 		"internal/attest",
 		"internal/tlog",
+		"internal/witness",
 		"internal/rpc",
 		"internal/kms",
 		"internal/rotate",

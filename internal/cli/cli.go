@@ -78,6 +78,7 @@ type commands struct {
 	Deploy      deployCmd      `cmd:"" help:"Deploy a kept artifact to an environment, through the gate."`
 	Rollback    rollbackCmd    `cmd:"" help:"Roll an environment back to the last healthy release."`
 	Audit       auditCmd       `cmd:"" help:"List and verify the audit trail."`
+	Witness     witnessCmd     `cmd:"" help:"Cosign the checkpoints of other installations' logs, on a host of its own."`
 
 	Doctor     doctorCmd     `cmd:"" help:"Tell what this host can enforce, and how to get the rest."`
 	Drill      drillCmd      `cmd:"" help:"Attack what protects you, to see that it holds."`
