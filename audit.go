@@ -33,6 +33,6 @@ type AuditReport struct {
 // AuditProblem names a record that is not as it was logged.
 type AuditProblem struct {
 	Seq  int64  `json:"seq"`  // -1 where no single record can be named
-	Kind string `json:"kind"` // edited, deleted, reordered, truncated, rolled_back, log
+	Kind string `json:"kind"` // edited, deleted, reordered, truncated, rolled_back, log, witness
 	Text string `json:"text"`
 }

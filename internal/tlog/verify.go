@@ -26,6 +26,7 @@ const (
 	problemTruncated = "truncated"
 	problemRolled    = "rolled_back"
 	problemLog       = "log"
+	problemWitness   = "witness"
 )
 
 const (
@@ -76,6 +77,9 @@ type auditor struct {
 	last    int64   // LogIndex of the last record seen
 	altered []int64 // first records of entries that are not as the tiles have them
 	moved   suspects
+
+	cosigned  *cosigned // what others vouch for; nil when nobody is asked
+	witnessed int64     // records that are as the witnesses cosigned them
 }
 
 func (a *auditor) run(ctx context.Context, dir string) error {
@@ -88,6 +92,11 @@ func (a *auditor) run(ctx context.Context, dir string) error {
 		return err
 	}
 	defer d.close()
+	return a.inspect(ctx, d)
+}
+
+// inspect compares the trail with an open log.
+func (a *auditor) inspect(ctx context.Context, d *logDir) error {
 	a.leaves.dir = d
 	defer a.conclude()
 	for first := true; ; first = false {
@@ -133,6 +142,10 @@ func (a *auditor) head(d *logDir) (log.Checkpoint, bool) {
 // walk compares the entries up to head; broken means that what follows cannot be
 // compared.
 func (a *auditor) walk(ctx context.Context, head log.Checkpoint) (broken bool, err error) {
+	if a.cosigned != nil && a.cosigned.size > head.Size {
+		a.problem(a.next, problemWitness, fmt.Sprintf("witnesses cosigned %d entries, but the log has %d: its end was cut off, or an older one was put back", a.cosigned.size, head.Size))
+		a.cosigned = nil
+	}
 	for i := a.tree.End(); i < head.Size; i++ {
 		if err := ctx.Err(); err != nil {
 			return false, err
@@ -161,6 +174,9 @@ func (a *auditor) walk(ctx context.Context, head log.Checkpoint) (broken bool, e
 			return false, err
 		}
 		a.next = c.to + 1
+		if err := a.witness(); err != nil {
+			return false, err
+		}
 	}
 	root := rfc6962.DefaultHasher.EmptyRoot()
 	if head.Size > 0 {
@@ -179,6 +195,24 @@ func (a *auditor) walk(ctx context.Context, head log.Checkpoint) (broken bool, e
 		return true, nil
 	}
 	return false, nil
+}
+
+// witness compares the tree with the one that was cosigned, when that has been
+// read.
+func (a *auditor) witness() error {
+	if a.cosigned == nil || a.tree.End() != a.cosigned.size {
+		return nil
+	}
+	root, err := a.tree.GetRootHash(nil)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(root, a.cosigned.root) {
+		a.witnessed = a.next
+		return nil
+	}
+	a.problem(0, problemWitness, fmt.Sprintf("the log's first %d entries, which commit to the records 0 to %d, are not those that witnesses cosigned: history was rewritten by somebody who holds the log's key", a.cosigned.size, a.next-1))
+	return nil
 }
 
 // compare checks the records of one entry.

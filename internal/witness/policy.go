@@ -215,6 +215,19 @@ func (p *Policy) free(n int, name string) error {
 	return nil
 }
 
+// Log returns the verifier of a log that the policy names, nil for others.
+func (p *Policy) Log(origin string) note.Verifier {
+	for _, v := range p.logs {
+		if v.Name() == origin {
+			return v
+		}
+	}
+	return nil
+}
+
+// Unwitnessed says that the policy wants no cosignature: quorum none.
+func (p *Policy) Unwitnessed() bool { return p.quorum == quorumNone }
+
 // Peers returns the witnesses that have an address.
 func (p *Policy) Peers() []Peer {
 	var out []Peer
