@@ -46,8 +46,10 @@ type Rotation struct {
 	Environment string        `json:"environment,omitempty"`
 	Name        string        `json:"name"`
 	State       RotationState `json:"state"`
-	Reason      string        `json:"reason"` // due, asked
-	By          string        `json:"by"`
+	Reason      string        `json:"reason"` // due, asked, leak
+	// Urgent ends the old credential as soon as the new one is lent, whoever holds it.
+	Urgent bool   `json:"urgent,omitempty"`
+	By     string `json:"by"`
 	// Old and New are versions of the secret, OldAccount and NewAccount whom they log in as.
 	Old        SecretVersion `json:"old"`
 	OldAccount string        `json:"old_account,omitempty"`
@@ -80,6 +82,8 @@ type RotationRule struct {
 	SetAt  time.Time       `json:"set_at"`
 	SetBy  string          `json:"set_by"`
 	Due    time.Time       `json:"due,omitzero"` // zero: never
+	// Leaked says that the next rotation answers to a leak: it is due now, at whatever hour, and urgent.
+	Leaked bool `json:"leaked,omitempty"`
 }
 
 // RotationStatus is what is known of the rotation of one secret.
@@ -108,6 +112,23 @@ type SecretLease struct {
 type Login struct {
 	Account string // "" where the value says it all
 	Value   Secret
+}
+
+// Incident is what follows when a secret leaked: what was stopped, and who could have told it.
+type Incident struct {
+	Project     ProjectID     `json:"project"`
+	Environment string        `json:"environment,omitempty"`
+	Name        string        `json:"name"`
+	Version     SecretVersion `json:"version"` // that leaked
+	Where       string        `json:"where,omitempty"`
+	At          time.Time     `json:"at"`
+	By          string        `json:"by"`
+	Stop        StopReport    `json:"stop"` // nobody is lent the secret until it is lifted
+	// Rotation replaces the value; nil when no rule says how: then a person must, at the source.
+	Rotation *Rotation `json:"rotation,omitempty"`
+	// Leases are the attempts of jobs that were lent the version, oldest first; Hosts where they used it.
+	Leases []SecretLease `json:"leases,omitempty"`
+	Hosts  []string      `json:"hosts,omitempty"`
 }
 
 // RotationTask is what a Rotator works on: one rotation of one secret.

@@ -146,6 +146,9 @@ type Secrets interface {
 	SetRotation(ctx context.Context, p ProjectID, environment, name string, r RotationRule, admin Secret) (RotationRule, error)
 	// Rotate begins a rotation now; one that is on its way goes on at once.
 	Rotate(ctx context.Context, p ProjectID, environment, name string) (Rotation, error)
+	// Leak answers to a value that got out: nobody is lent it any more, jobs that hold it are
+	// cancelled, it is rotated without waiting for them, and the incident tells who had it. where says where it was seen.
+	Leak(ctx context.Context, p ProjectID, environment, name, where string) (Incident, error)
 }
 
 // Gates decide what may go out.

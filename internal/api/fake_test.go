@@ -555,6 +555,9 @@ func (f fakeSecrets) SetRotation(ctx context.Context, p sallyport.ProjectID, env
 func (f fakeSecrets) Rotate(ctx context.Context, p sallyport.ProjectID, environment, name string) (sallyport.Rotation, error) {
 	return r1[sallyport.Rotation](ctx, f.fake, "Secrets.Rotate", p, environment, name)
 }
+func (f fakeSecrets) Leak(ctx context.Context, p sallyport.ProjectID, environment, name, where string) (sallyport.Incident, error) {
+	return r1[sallyport.Incident](ctx, f.fake, "Secrets.Leak", p, environment, name, where)
+}
 
 func (f fakeApprovals) Ask(ctx context.Context, a sallyport.AccessAsk) (sallyport.RequestStatus, error) {
 	return r1[sallyport.RequestStatus](ctx, f.fake, "Approvals.Ask", a)

@@ -296,6 +296,11 @@ func (s *server) secrets() {
 			return svc.Rotate(ctx, p, in.Environment, in.Name)
 		})
 	})
+	answer(s, rpc.Leak, func(ctx context.Context, in *rpc.LeakIn) (sallyport.Incident, error) {
+		return within(ctx, s, in.ByProject, func(p sallyport.ProjectID) (sallyport.Incident, error) {
+			return svc.Leak(ctx, p, in.Environment, in.Name, in.Body.Where)
+		})
+	})
 }
 
 func (s *server) auditTrail() {

@@ -18,6 +18,7 @@ type secretsCmd struct {
 	// Rotation reads and sets rules, Rotate asks for one now.
 	Rotation secretsRotationCmd `cmd:"" help:"Show how secrets are rotated, or say how one is."`
 	Rotate   secretsRotateCmd   `cmd:"" help:"Change a secret at its source, now."`
+	Leak     secretsLeakCmd     `cmd:"" help:"Answer to a secret that leaked: stop it, cancel who holds it, replace it, and tell who had it."`
 }
 
 // secretScope says whose a secret is.

@@ -148,8 +148,12 @@ config:
 	if got.code != exitOK || strings.Contains(got.stdout+got.stderr, admin) {
 		t.Fatalf("secrets rotation: %+v", got)
 	}
-	for turn := range 2 {
-		s.ok("secrets", "rotate", "DEPLOY_TOKEN", "--project", "keeper")
+	for turn := range 3 {
+		if turn < 2 {
+			s.ok("secrets", "rotate", "DEPLOY_TOKEN", "--project", "keeper")
+		} else if told := s.ok("secrets", "leak", "DEPLOY_TOKEN", "--project", "keeper", "--where", "a paste"); !strings.Contains(told, "unkill secret keeper/DEPLOY_TOKEN") || !strings.Contains(told, "replaces it now") {
+			t.Errorf("leak said:\n%s", told)
+		}
 		deadline := time.Now().Add(time.Minute)
 		for !strings.Contains(s.ok("secrets", "rotation", "DEPLOY_TOKEN", "--project", "keeper"), "idle") {
 			if time.Now().After(deadline) {

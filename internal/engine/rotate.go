@@ -172,7 +172,7 @@ func (e *Engine) loadTurn(ctx context.Context, p sallyport.ProjectID, environmen
 
 // opens returns when the next rotation by a rule begins: when it is due, at an hour that the rule admits.
 func opens(r sallyport.RotationRule, now time.Time) time.Time {
-	if r.Due.IsZero() || r.From == r.To {
+	if r.Leaked || r.Due.IsZero() || r.From == r.To {
 		return r.Due
 	}
 	at := latest(r.Due, now).UTC()
@@ -195,6 +195,9 @@ func (c *change) beginRotation(rule sallyport.RotationRule, admin []byte, why st
 	r := sallyport.Rotation{
 		ID: newID[sallyport.RotationID](c), Project: rule.Project, Environment: rule.Environment, Name: rule.Name, State: sallyport.RotationBegun,
 		Reason: why, By: c.actor, Old: entry.Version, OldAccount: entry.Account, New: newID[sallyport.SecretVersion](c), StartedAt: c.now,
+	}
+	if rule.Leaked {
+		r.Reason, r.Urgent, rule.Leaked = "leak", true, false
 	}
 	if err := c.Rotations().Insert(r, old); err != nil {
 		return r, err
@@ -361,6 +364,9 @@ func (e *Engine) promoteVersion(ctx context.Context, t *turn) error {
 
 // drained returns from when nobody needs the old version, or when to look again.
 func (e *Engine) drained(ctx context.Context, t *turn) (time.Time, error) {
+	if t.r.Urgent {
+		return t.r.PromotedAt, nil
+	}
 	until := t.r.PromotedAt.Add(t.rule.Overlap)
 	if until.After(e.now()) {
 		return until, nil

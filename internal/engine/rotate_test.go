@@ -349,3 +349,69 @@ func TestRotationIsDue(t *testing.T) {
 		t.Errorf("%d rotations in five days", len(seen))
 	}
 }
+
+// TestLeak has a secret leak while a job holds it: the job is cancelled, no other is lent it, the value
+// is replaced without waiting, and the incident names the job and where it used it.
+func TestLeak(t *testing.T) {
+	t.Parallel()
+	h := newRotating(t)
+	h.begin("TOKEN", sallyport.RotationRule{Overlap: 24 * time.Hour})
+	h.skip = sallyport.QueueRotate
+	flow := files{workflowFile: head + "  a:\n" + step("a"), egress.File: "network: listed\ncredentials:\n  - {name: api, secret: TOKEN, kind: bearer, host: api.example.com}\n"}
+	h.push("main", flow)
+	h.skip = ""
+	h.drive("TOKEN", func() {}) // the rotation that begin asked for
+	old := h.value("TOKEN")
+	l := h.lease()
+	if l == nil || len(l.Lent) != 1 {
+		t.Fatalf("lent %+v", l)
+	}
+	check(t, h.y.Record(h.runner, l.Ref, 1, sallyport.DoorRecord{Uses: []sallyport.CredentialUse{{Credential: "api", Host: "api.example.com", Method: "GET", Decision: sallyport.EgressAllowed, At: h.clock()}}}))
+	in, err := h.s.Secrets.Leak(h.admin, h.p.ID, "", "TOKEN", "a paste")
+	check(t, err)
+	if len(in.Leases) != 1 || in.Leases[0].Job != l.Job.ID || in.Leases[0].Runner != "r1" || fmt.Sprint(in.Hosts) != "[api.example.com]" {
+		t.Errorf("the incident names %+v, hosts %v", in.Leases, in.Hosts)
+	}
+	if in.Rotation == nil || in.Rotation.Reason != "leak" || len(in.Stop.Stopped) == 0 {
+		t.Errorf("the incident did %+v, %+v", in.Stop, in.Rotation)
+	}
+	if order, err := h.y.Heartbeat(h.runner, l.Ref); err == nil && order == sallyport.OrderContinue {
+		t.Error("the job that holds it goes on")
+	}
+	h.work() // an overlap of a day does not hold it up
+	if _, ok := h.safe.Live()[old.Account]; ok || len(h.safe.Live()) != 1 {
+		t.Errorf("what leaked still works: %d credentials do", len(h.safe.Live()))
+	}
+	if got := h.actions("secret.leaked"); got["secret.leaked"] != 1 {
+		t.Errorf("recorded %v", got)
+	}
+	h.pass(time.Second)
+	if again, err := h.s.Secrets.Leak(h.admin, h.p.ID, "", "TOKEN", ""); err != nil || again.Stop.Stop.ID != in.Stop.Stop.ID || again.Version == in.Version {
+		t.Errorf("again: %+v, %v", again.Stop, err)
+	}
+}
+
+// TestLeakOfWhatWasJustPromoted: the old value is let go, and another rotation follows at whatever hour.
+func TestLeakOfWhatWasJustPromoted(t *testing.T) {
+	t.Parallel()
+	h := newRotating(t)
+	h.begin("S", sallyport.RotationRule{Overlap: 24 * time.Hour, Every: 48 * time.Hour, From: 20, To: 21}) // it is three in the morning
+	h.work()
+	leaked := h.value("S")
+	if r, _ := h.last("S"); r.State != sallyport.RotationPromoted || len(h.safe.Live()) != 2 {
+		t.Fatalf("it is %s", r.State)
+	}
+	h.pass(time.Second)
+	_, err := h.s.Secrets.Leak(h.admin, h.p.ID, "", "S", "")
+	check(t, err)
+	h.work()
+	r, _ := h.last("S")
+	if _, ok := h.safe.Live()[leaked.Account]; ok || len(h.safe.Live()) != 1 || r.State != sallyport.RotationDone || r.Reason != "leak" {
+		t.Errorf("%d credentials work, the last rotation is %s for %s", len(h.safe.Live()), r.State, r.Reason)
+	}
+	list, err := h.s.Secrets.Rotations(h.admin, h.p.ID)
+	check(t, err)
+	if rule := list[0].Rule; rule.Leaked || rule.From != 20 || !rule.Due.Equal(r.StartedAt.Add(48*time.Hour)) {
+		t.Errorf("the rule is %+v", rule)
+	}
+}

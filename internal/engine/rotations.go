@@ -58,7 +58,7 @@ func (s secrets) SetRotation(ctx context.Context, p sallyport.ProjectID, environ
 	}
 	r.Project, r.Environment, r.Name = p, strings.ToLower(environment), name
 	now := s.e.now()
-	r.SetAt, r.SetBy, r.Due = now, sallyport.PrincipalFrom(ctx).String(), time.Time{}
+	r.SetAt, r.SetBy, r.Due, r.Leaked = now, sallyport.PrincipalFrom(ctx).String(), time.Time{}, false
 	var sealed []byte
 	if r.Rotator != "" {
 		if err := s.checkRule(r, admin); err != nil {

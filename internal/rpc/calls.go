@@ -47,6 +47,12 @@ type (
 			Value string `json:"value" doc:"At most 48 KiB"`
 		}
 	}
+	LeakIn struct {
+		BySecret
+		Body struct {
+			Where string `json:"where,omitempty" maxLength:"4096" doc:"Where the value was seen"`
+		}
+	}
 	SetRotationIn struct {
 		BySecret
 		Body struct {
@@ -272,6 +278,7 @@ var (
 	ListRotations = get[ByProject, List[sallyport.RotationStatus]]("list-rotations", "/projects/{project}/rotations", "Tell how the secrets of a project are rotated")
 	SetRotation   = Call[SetRotationIn, sallyport.RotationRule]{ID: "set-rotation", Method: http.MethodPut, Path: Prefix + "/projects/{project}/secrets/{name}/rotation", Summary: "Have a secret rotated by a rule, or no more"}
 	Rotate        = post[BySecret, sallyport.Rotation]("rotate-secret", "/projects/{project}/secrets/{name}/rotate", "Rotate a secret now")
+	Leak          = post[LeakIn, sallyport.Incident]("leak-secret", "/projects/{project}/secrets/{name}/leak", "Stop a secret that leaked, replace it and tell who had it")
 
 	ListRecords = get[RecordsIn, List[sallyport.AuditRecord]]("list-audit-records", "/audit", "List audit records")
 	VerifyAudit = post[Nothing, sallyport.AuditReport]("verify-audit", "/audit/verify", "Compare the audit trail with its log")

@@ -279,6 +279,12 @@ func (s secrets) Rotate(ctx context.Context, p sallyport.ProjectID, environment,
 	return do(ctx, s.c, Rotate, BySecret{byProject(p), name, environment})
 }
 
+func (s secrets) Leak(ctx context.Context, p sallyport.ProjectID, environment, name, where string) (sallyport.Incident, error) {
+	in := LeakIn{BySecret: BySecret{byProject(p), name, environment}}
+	in.Body.Where = where
+	return do(ctx, s.c, Leak, in)
+}
+
 type audit struct{ c *Client }
 
 func (s audit) Records(ctx context.Context, f sallyport.AuditFilter) ([]sallyport.AuditRecord, error) {

@@ -440,6 +440,10 @@ func (f *fake) SetRotation(ctx context.Context, _ sallyport.ProjectID, _, _ stri
 	return r, f.ask(ctx)
 }
 
+func (f *fake) Leak(ctx context.Context, _ sallyport.ProjectID, _, _, _ string) (sallyport.Incident, error) {
+	return sallyport.Incident{}, f.ask(ctx)
+}
+
 func (f *fake) Rotate(ctx context.Context, p sallyport.ProjectID, environment, name string) (sallyport.Rotation, error) {
 	r, err := find(ctx, f, "rotation", f.rotations, func(r sallyport.RotationStatus) bool {
 		return r.Rule.Project == p && r.Rule.Environment == environment && r.Rule.Name == name
