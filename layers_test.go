@@ -20,6 +20,7 @@ var floors = map[int][]string{
 		"internal/lockfile",
 		"internal/attest",
 		"internal/witness",
+		"internal/issuer",
 		"internal/rpc",
 		"internal/kms",
 		"internal/rotate",
@@ -54,6 +55,7 @@ var never = []struct {
 }{
 	{"internal/yard/", module + "/internal/kms", "the yard never holds a key"},
 	{"internal/yard/", module + "/internal/attest", "the yard signs nothing"},
+	{"internal/yard/", module + "/internal/issuer", "the yard signs nothing"},
 	{"internal/yard/", module + "/internal/tlog", "the yard writes no log"},
 	{"internal/yard/", module + "/internal/sqlstore", "the yard sees no state"},
 	{"internal/yard/", module + "/internal/engine", "the yard decides nothing"},
@@ -75,6 +77,7 @@ var direct = []struct {
 	{"internal/policy", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/policy/rights", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/attest", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
+	{"internal/issuer", []string{"os", "os/exec", "net", "net/http"}, "keys are elsewhere"},
 	{"internal/lockfile", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/plainyaml", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},
 	{"internal/environment", []string{"os", "os/exec", "net", "net/http"}, "it is pure thought"},

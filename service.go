@@ -30,6 +30,7 @@ type Services struct {
 	Audit       Audit
 	Access      Access
 	Instance    InstanceService
+	Issuers     Issuers
 	Caches      Caches
 	Doors       Doors
 	Secrets     Secrets
@@ -239,6 +240,18 @@ type InstanceService interface {
 	// TokenIssuer returns the issuer that ID tokens of jobs name and the JSON Web Key
 	// Set that they verify with; CodeUnavailable when there are none.
 	TokenIssuer(ctx context.Context) (issuer string, keys []byte, err error)
+}
+
+// Issuers tell about the issuer of ID tokens, and rotate its keys. What others need of it
+// is public, and InstanceService.TokenIssuer has it.
+type Issuers interface {
+	// IssuerStatus answers CodeUnavailable when no ID tokens are issued here.
+	IssuerStatus(ctx context.Context) (IssuerStatus, error)
+	// RotateIssuer answers CodeConflict while keys wait to sign, unless those of before
+	// are compromised.
+	RotateIssuer(ctx context.Context, in RotateIssuer) (IssuerStatus, error)
+	// IssuedTokens returns the tokens that a job was given and refused, newest first.
+	IssuedTokens(ctx context.Context, j JobID) ([]IssuedToken, error)
 }
 
 // InstanceHealth is what /readyz and the system page show.

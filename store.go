@@ -55,6 +55,7 @@ type Tx interface {
 	Grants() GrantTx
 	AccessEvents() AccessEventTx
 	Stops() StopTx
+	Issuer() IssuerTx
 }
 
 type ProjectTx interface {

@@ -184,6 +184,7 @@ type (
 	fakeAudit       struct{ *fake }
 	fakeAccess      struct{ *fake }
 	fakeInstance    struct{ *fake }
+	fakeIssuers     struct{ *fake }
 	fakeYard        struct{ *fake }
 	fakeCaches      struct{ *fake }
 	fakeDoors       struct{ *fake }
@@ -195,7 +196,7 @@ type (
 
 func (f *fake) services() sallyport.Services {
 	return sallyport.Services{Projects: fakeProjects{f}, Runs: fakeRuns{f}, Artifacts: fakeArtifacts{f}, Gates: fakeGates{f},
-		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}, Secrets: fakeSecrets{f}, Rights: fakeRights{f}, Approvals: fakeApprovals{f}, Stops: fakeStops{f}}
+		Deployments: fakeDeployments{f}, Audit: fakeAudit{f}, Access: fakeAccess{f}, Instance: fakeInstance{f}, Caches: fakeCaches{f}, Doors: fakeDoors{f}, Secrets: fakeSecrets{f}, Rights: fakeRights{f}, Approvals: fakeApprovals{f}, Stops: fakeStops{f}, Issuers: fakeIssuers{f}}
 }
 
 func (f fakeProjects) CreateProject(ctx context.Context, name, branch string) (sallyport.Project, error) {
@@ -375,6 +376,15 @@ func (f fakeInstance) Identity(ctx context.Context, project, workflow, ref strin
 }
 func (f fakeInstance) TokenIssuer(ctx context.Context) (string, []byte, error) {
 	return r2[string, []byte](ctx, f.fake, "Instance.TokenIssuer")
+}
+func (f fakeIssuers) IssuerStatus(ctx context.Context) (sallyport.IssuerStatus, error) {
+	return r1[sallyport.IssuerStatus](ctx, f.fake, "Issuers.IssuerStatus")
+}
+func (f fakeIssuers) RotateIssuer(ctx context.Context, in sallyport.RotateIssuer) (sallyport.IssuerStatus, error) {
+	return r1[sallyport.IssuerStatus](ctx, f.fake, "Issuers.RotateIssuer", in)
+}
+func (f fakeIssuers) IssuedTokens(ctx context.Context, j sallyport.JobID) ([]sallyport.IssuedToken, error) {
+	return r1[[]sallyport.IssuedToken](ctx, f.fake, "Issuers.IssuedTokens", j)
 }
 func (f fakeInstance) Health(ctx context.Context) (sallyport.InstanceHealth, error) {
 	return r1[sallyport.InstanceHealth](ctx, f.fake, "Instance.Health")

@@ -414,6 +414,17 @@ func (s *server) instance() {
 		issuer, keys, err := svc.TokenIssuer(ctx)
 		return rpc.TokenIssuer{Issuer: issuer, Keys: keys}, err
 	})
+	keys := s.Services.Issuers
+	answer(s, rpc.IssuerStatus, func(ctx context.Context, _ *rpc.Nothing) (sallyport.IssuerStatus, error) {
+		return keys.IssuerStatus(ctx)
+	})
+	answer(s, rpc.RotateIssuer, func(ctx context.Context, in *rpc.RotateIssuerIn) (sallyport.IssuerStatus, error) {
+		return keys.RotateIssuer(ctx, in.Body)
+	})
+	answer(s, rpc.IssuedTokens, func(ctx context.Context, in *rpc.ByJob) (rpc.List[sallyport.IssuedToken], error) {
+		list, err := keys.IssuedTokens(ctx, in.Job)
+		return rpc.List[sallyport.IssuedToken]{Items: list}, err
+	})
 	bytesOf(s, rpc.TrustRoot, "application/json", func(ctx context.Context, _ *rpc.Nothing) ([]byte, error) {
 		return svc.TrustRoot(ctx)
 	})

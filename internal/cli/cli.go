@@ -45,6 +45,7 @@ type commands struct {
 	Workflow workflowCmd `cmd:"" help:"Check that workflows and actions are valid."`
 	Login    loginCmd    `cmd:"" help:"Print a one-time link to log in to the pages."`
 	Project  projectCmd  `cmd:"" help:"Create and list projects."`
+	Issuer   issuerCmd   `cmd:"" help:"Show, rotate and publish the keys of ID tokens of jobs."`
 	Token    tokenCmd    `cmd:"" help:"Create, list and revoke API tokens."`
 	People   peopleCmd   `cmd:"" help:"Add, list and remove people."`
 	Bots     botsCmd     `cmd:"" help:"Add, list and remove bots."`

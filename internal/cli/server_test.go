@@ -113,6 +113,7 @@ func journey(t *testing.T, s *server) {
 		t.Errorf("got rollback %+v, want one to commit %s", back, one.run.Commit)
 	}
 	r.serves("one")
+	issuerVerbs(t, s)
 	auditVerbs(t, s)
 }
 
@@ -284,6 +285,35 @@ func auditVerbs(t *testing.T, s *server) {
 		if strings.HasPrefix(token.Name, "pusher") {
 			s.ok("token", "revoke", string(token.ID))
 		}
+	}
+}
+
+// issuerVerbs publishes the keys of ID tokens, compares them with those that anybody may
+// fetch, and has new ones made.
+func issuerVerbs(t *testing.T, s *server) {
+	t.Helper()
+	var st, next sallyport.IssuerStatus
+	s.json(&st, "issuer", "show")
+	if len(st.Keys) != len(sallyport.IssuerAlgorithms()) || st.Issuer == "" {
+		t.Fatalf("issuer show: %+v", st)
+	}
+	dir := t.TempDir()
+	s.ok("issuer", "publish", dir)
+	for _, path := range []string{sallyport.DiscoveryPath, sallyport.KeySetPath} {
+		b, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if served := get(t, st.Issuer+path); strings.TrimSpace(served) != strings.TrimSpace(string(b)) {
+			t.Errorf("%s: published\n%s\nserved\n%s", path, b, served)
+		}
+	}
+	s.json(&next, "issuer", "rotate", "--lead", "1h")
+	if len(next.Keys) != 2*len(st.Keys) {
+		t.Errorf("issuer rotate: %+v", next)
+	}
+	if text := s.ok("issuer"); !strings.Contains(text, "waits") || !strings.Contains(text, "signs") {
+		t.Errorf("issuer:\n%s", text)
 	}
 }
 

@@ -17,6 +17,7 @@ type serving struct {
 	Data        string `help:"Data directory; made when missing." default:"data" env:"SALLYPORT_DATA" placeholder:"DIR"`
 	Listen      string `help:"Address to listen on." default:"127.0.0.1:7357" env:"SALLYPORT_LISTEN" placeholder:"HOST:PORT"`
 	BaseURL     string `help:"Address as people reach it, behind a proxy." env:"SALLYPORT_BASE_URL" placeholder:"URL"`
+	Issuer      string `help:"Issuer in ID tokens of jobs: a public URL where discovery document and keys are found; default the base URL." env:"SALLYPORT_ISSUER" placeholder:"URL"`
 	Instance    string `help:"Host name in signatures; fixed by the first start." env:"SALLYPORT_INSTANCE" placeholder:"NAME"`
 	Store       string `help:"PostgreSQL to keep state in (postgres://…); default SQLite in the data directory." env:"SALLYPORT_STORE" placeholder:"DSN"`
 	TLSCert     string `help:"PEM certificate; needed beyond loopback." env:"SALLYPORT_TLS_CERT" placeholder:"FILE"`
@@ -31,7 +32,7 @@ type serving struct {
 
 func (s serving) config(log *slog.Logger) daemon.Config {
 	return daemon.Config{
-		Data: s.Data, Listen: s.Listen, BaseURL: s.BaseURL, Instance: s.Instance, Store: s.Store, TLSCert: s.TLSCert, TLSKey: s.TLSKey,
+		Data: s.Data, Listen: s.Listen, BaseURL: s.BaseURL, Issuer: s.Issuer, Instance: s.Instance, Store: s.Store, TLSCert: s.TLSCert, TLSKey: s.TLSKey,
 		Capacity: s.Capacity, WarmRooms: s.WarmRooms, Actions: s.actionFlags.config(), Egress: s.egressFlags.config(), Registries: s.Registry, UntrustedIn: s.UntrustedIn, Log: log,
 	}
 }

@@ -36,6 +36,7 @@ type Config struct {
 	Data     string // directory; made when missing
 	Listen   string // address of pages, API and git ("127.0.0.1:7357")
 	BaseURL  string // as people reach it; default derived from Listen
+	Issuer   string // of ID tokens, a URL where its documents are published; default BaseURL
 	Instance string // name in identities; fixed by the first start ("sallyport.localhost")
 	Store    string // "postgres://…"; default is SQLite in Data
 	TLSCert  string // PEM files; without them only loopback is served
@@ -104,6 +105,9 @@ func (c Config) scheme() string {
 func (c Config) check() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return sallyport.Errorf(sallyport.CodeInvalid, "a TLS certificate needs its key, and a key its certificate").WithHint("give both --tls-cert and --tls-key")
+	}
+	if err := checkIssuer(c.Issuer); err != nil {
+		return err
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/blobstore"
 	"github.com/sallyport-ci/sallyport/internal/engine"
 	"github.com/sallyport-ci/sallyport/internal/forge"
+	"github.com/sallyport-ci/sallyport/internal/issuer"
 	"github.com/sallyport-ci/sallyport/internal/kms"
 	"github.com/sallyport-ci/sallyport/internal/oci"
 	"github.com/sallyport-ci/sallyport/internal/policy"
@@ -289,14 +290,6 @@ func (in *installation) openEngine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tokenKey, err := in.keys.Signer(ctx, sallyport.KeyTokens)
-	if err != nil {
-		return err
-	}
-	tokens, err := attest.NewTokenIssuer(tokenKey)
-	if err != nil {
-		return err
-	}
 	gates, err := policy.New()
 	if err != nil {
 		return err
@@ -316,7 +309,7 @@ func (in *installation) openEngine(ctx context.Context) error {
 	in.engine, err = engine.New(engine.Config{
 		Actions: in.c.Actions.engine(from), Egress: in.c.Egress.Level,
 		Images: images, Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
-		Notary: notary, Verifier: verifier, Tokens: tokens, Trail: trail{in}, Target: in.target,
+		Notary: notary, Verifier: verifier, Tokens: issuer.New(in.keys), Issuer: in.c.Issuer, Trail: trail{in}, Target: in.target,
 		Instance: authority.Instance(), BaseURL: in.c.BaseURL, TrustRoot: root, Version: Version(), Clock: time.Now, Log: in.log,
 		Untrusted: in.strangers(ctx),
 		Trouble:   func() []string { return diskTrouble(in.c.Data) },

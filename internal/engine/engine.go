@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,6 +83,9 @@ type Config struct {
 	// Repository is what github.repository calls the project, OWNER/NAME, where there is one
 	// project alone; "": projects have the names that they have here.
 	Repository string
+	// Issuer is what ID tokens name as their issuer, a URL below which its documents are
+	// found; "": BaseURL.
+	Issuer string
 	// Actions says how actions of other repositories are taken in.
 	Actions ActionsConfig
 	// Untrusted is where jobs of runs of tier untrusted are done; the zero value is StrangersStrong.
@@ -110,6 +114,8 @@ type Engine struct {
 	notary   Notary
 	verifier Verifier
 	tokens   TokenIssuer
+	issuer   string // "": baseURL
+	renewing sync.Mutex
 	images   sallyport.Images
 	trail    Trail
 	target   sallyport.Target
@@ -177,7 +183,7 @@ func New(c Config) (*Engine, error) {
 	}
 	return &Engine{
 		store: c.Store, repos: c.Repositories, blobs: c.Blobs, logs: c.Logs, gates: c.Gates,
-		notary: c.Notary, verifier: c.Verifier, tokens: c.Tokens, images: c.Images, trail: c.Trail, target: c.Target,
+		notary: c.Notary, verifier: c.Verifier, tokens: c.Tokens, issuer: strings.TrimRight(c.Issuer, "/"), images: c.Images, trail: c.Trail, target: c.Target,
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
 		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, rotators: c.Rotators, rotationCall: rotationCall, lend: c.Lend, vars: c.Vars, repository: c.Repository, actions: c.Actions, untrusted: c.Untrusted, egress: c.Egress, ownEgress: c.OwnEgress,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
@@ -190,7 +196,7 @@ func New(c Config) (*Engine, error) {
 func (e *Engine) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{e}, Runs: runs{e}, Artifacts: artifacts{e}, Gates: gates{e},
-		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e}, Doors: doors{e}, Secrets: secrets{e}, Rights: accounts{e}, Approvals: approvals{e}, Stops: stops{e},
+		Deployments: deployments{e}, Audit: audit{e}, Access: access{e}, Instance: instance{e}, Caches: caches{e}, Doors: doors{e}, Secrets: secrets{e}, Rights: accounts{e}, Approvals: approvals{e}, Stops: stops{e}, Issuers: issuers{e},
 	}
 }
 
@@ -204,6 +210,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		wg.Go(func() { e.work(ctx, s) })
 	}
 	wg.Go(func() { e.wakeRunners(ctx) })
+	wg.Go(func() { e.tendIssuer(ctx) })
 	wg.Wait()
 	return context.Cause(ctx)
 }

@@ -1,28 +1,16 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/sallyport-ci/sallyport"
 )
 
-// TokenIssuer signs ID tokens with a key of this installation.
-type TokenIssuer interface {
-	// Sign returns the JSON Web Token with these claims.
-	Sign(claims []byte) (string, error)
-	// KeySet returns the JSON Web Key Set that its tokens verify with.
-	KeySet() []byte
-}
-
 const (
-	// tokenLife is how long an ID token is good: it is exchanged at once.
-	tokenLife = 5 * time.Minute
-	// tokenSkew is how far behind ours the clock of who checks may be.
-	tokenSkew   = time.Minute
 	maxAudience = 512
 	// maxIDTokens bounds the records that a job may cause by asking.
 	maxIDTokens = 200
@@ -39,6 +27,7 @@ func (y yard) IDToken(ctx context.Context, l sallyport.LeaseRef, audience string
 		return "", sallyport.Errorf(sallyport.CodeInvalid, "the audience is not text of at most %d bytes", maxAudience)
 	}
 	var claims map[string]any
+	var to sallyport.Audience
 	var refused error
 	err := e.holding(ctx, l, func(c *change, _ sallyport.Work, j sallyport.Job) error {
 		claims, refused = nil, nil
@@ -52,10 +41,10 @@ func (y yard) IDToken(ctx context.Context, l sallyport.LeaseRef, audience string
 		if len(asked) >= maxIDTokens {
 			return sallyport.Errorf(sallyport.CodeInvalid, "the job asked for %d ID tokens", maxIDTokens).WithHint("ask once for each audience and keep the token while it is good")
 		}
-		if claims, refused, err = e.idClaims(c, j, audience); err != nil || refused == nil {
+		if claims, to, refused, err = e.idClaims(c, j, audience); err != nil || refused == nil {
 			return err
 		}
-		return c.record("idtoken.refused", "job/"+string(j.ID), map[string]any{"run": j.Run, "aud": audience, "why": refused.Error()})
+		return c.record("idtoken.refused", "job/"+string(j.ID), issuedDetail{Run: j.Run, Audience: audience, Why: refused.Error(), Step: runningStep(j)})
 	})
 	if err != nil {
 		return "", err
@@ -67,14 +56,24 @@ func (y yard) IDToken(ctx context.Context, l sallyport.LeaseRef, audience string
 	if err != nil {
 		return "", err
 	}
-	token, err := e.tokens.Sign(encoded)
+	keys, err := e.issuerKeys(ctx)
+	if err != nil {
+		return "", err
+	}
+	algorithm := cmp.Or(to.Algorithm, sallyport.RS256)
+	key, ok := keys.Signing(algorithm, e.now())
+	if !ok {
+		return "", sallyport.Errorf(sallyport.CodeUnavailable, "no key signs ID tokens by %s now", algorithm)
+	}
+	token, err := e.tokens.Sign(ctx, key, encoded)
 	if err != nil {
 		return "", err
 	}
 	// Recorded before it is handed out, by the lease that asked.
 	err = e.holding(ctx, l, func(c *change, _ sallyport.Work, j sallyport.Job) error {
-		return c.record("idtoken.issued", "job/"+string(j.ID), map[string]any{
-			"run": j.Run, "attempt": j.Attempt, "jti": claims["jti"], "aud": claims["aud"], "sub": claims["sub"], "exp": claims["exp"], "step": runningStep(j),
+		return c.record("idtoken.issued", "job/"+string(j.ID), issuedDetail{
+			Run: j.Run, Attempt: j.Attempt, Step: runningStep(j), Audience: to.Name, Subject: claims["sub"].(string),
+			ID: claims["jti"].(string), Kid: key.Kid, Expires: claims["exp"].(int64),
 		})
 	})
 	if err != nil {
@@ -85,37 +84,37 @@ func (y yard) IDToken(ctx context.Context, l sallyport.LeaseRef, audience string
 
 // idClaims returns what the job's token says, in GitHub's names and grammar, or
 // why it gets none.
-func (e *Engine) idClaims(c *change, job sallyport.Job, audience string) (claims map[string]any, refused, err error) {
+func (e *Engine) idClaims(c *change, job sallyport.Job, audience string) (claims map[string]any, to sallyport.Audience, refused, err error) {
 	s, err := e.loadSettlement(c, job.Run)
 	if err != nil {
-		return nil, nil, err
+		return nil, to, nil, err
 	}
 	f, pj, err := s.home(job.ID)
 	if err != nil {
-		return nil, nil, err
+		return nil, to, nil, err
 	}
 	granted, err := f.grants(pj, "id-token", "write")
 	if err != nil {
-		return nil, nil, err
+		return nil, to, nil, err
 	}
 	switch {
 	case e.tokens == nil:
-		return nil, sallyport.Errorf(sallyport.CodeDenied, "there is no issuer of ID tokens here").WithHint("run the workflow on an installation"), nil
+		return nil, to, sallyport.Errorf(sallyport.CodeDenied, "there is no issuer of ID tokens here").WithHint("run the workflow on an installation"), nil
 	case !granted:
-		return nil, sallyport.Errorf(sallyport.CodeDenied, "the job may not have ID tokens").
+		return nil, to, sallyport.Errorf(sallyport.CodeDenied, "the job may not have ID tokens").
 			WithHint("add id-token: write to the permissions of the job and of the jobs that call its workflow"), nil
 	}
 	if refused := s.speaksFor(job, "ID tokens"); refused != nil {
-		return nil, refused, nil
+		return nil, to, refused, nil
 	}
 
 	var g map[string]any
 	if err := json.Unmarshal(e.githubContext(s.p, s.push, s.run), &g); err != nil {
-		return nil, nil, err
+		return nil, to, nil, err
 	}
-	to, refused := f.audience(job, audience, e.tokenIssuer()+"/"+ownerOf(s.p.Name))
+	to, refused = f.audience(job, audience, e.tokenIssuer()+"/"+ownerOf(s.p.Name))
 	if refused != nil {
-		return nil, refused, nil
+		return nil, to, refused, nil
 	}
 	var in string
 	if job.Environment != nil {
@@ -126,12 +125,12 @@ func (e *Engine) idClaims(c *change, job sallyport.Job, audience string) (claims
 	}
 	sub, refused := subject(s.p, s.run, in)
 	if refused != nil {
-		return nil, refused, nil
+		return nil, to, refused, nil
 	}
 	now := c.now
 	claims = map[string]any{
 		"iss": e.tokenIssuer(), "sub": sub, "aud": to.Name, "jti": string(sallyport.NewID[sallyport.TokenID](now)),
-		"iat": now.Unix(), "nbf": now.Add(-tokenSkew).Unix(), "exp": now.Add(tokenLife).Unix(),
+		"iat": now.Unix(), "nbf": now.Add(-sallyport.IDTokenSkew).Unix(), "exp": now.Add(sallyport.IDTokenLife).Unix(),
 		"run_attempt": "1", "job_workflow_ref": f.workflowRef(), "job_workflow_sha": f.workflowCommit(),
 		"runner_environment": "self-hosted", "repository_visibility": "private",
 		// Beyond GitHub's: how far the run is trusted, and which job of it asks.
@@ -161,13 +160,13 @@ func (e *Engine) idClaims(c *change, job sallyport.Job, audience string) (claims
 		case err == nil:
 			claims["on_behalf_of"] = a.Sponsor
 		case sallyport.ErrorCode(err) != sallyport.CodeNotFound:
-			return nil, nil, err
+			return nil, to, nil, err
 		}
 	}
 	if tagged(to.Name) {
 		claims[awsTags] = sessionTags(claims)
 	}
-	return claims, nil, nil
+	return claims, to, nil, nil
 }
 
 // actorType says what caused the run.
@@ -208,9 +207,6 @@ func (s *settlement) speaksFor(job sallyport.Job, what string) error {
 	}
 	return nil
 }
-
-// tokenIssuer is the issuer's name in ID tokens: where its keys are found.
-func (e *Engine) tokenIssuer() string { return strings.TrimRight(e.baseURL, "/") }
 
 // grants tells whether the job's token has a permission, and those of all jobs above
 // it that call: a called workflow never has more than its caller.
@@ -264,15 +260,4 @@ func (f *frame) source() *sallyport.PlanSource {
 		}
 	}
 	return nil
-}
-
-// TokenIssuer is public: whoever is shown a token needs it.
-func (s instance) TokenIssuer(ctx context.Context) (string, []byte, error) {
-	if err := s.e.allow(ctx, actInstance, ""); err != nil {
-		return "", nil, err
-	}
-	if s.e.tokens == nil {
-		return "", nil, sallyport.Errorf(sallyport.CodeUnavailable, "this instance issues no ID tokens")
-	}
-	return s.e.tokenIssuer(), s.e.tokens.KeySet(), nil
 }

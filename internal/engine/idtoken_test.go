@@ -1,9 +1,6 @@
 package engine
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"strings"
@@ -11,16 +8,15 @@ import (
 	"time"
 
 	"github.com/sallyport-ci/sallyport"
-	"github.com/sallyport-ci/sallyport/internal/attest"
+	"github.com/sallyport-ci/sallyport/internal/issuer"
+	"github.com/sallyport-ci/sallyport/internal/sallyporttest"
 )
 
 func withTokens(t *testing.T) func(*Config) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
-	issuer, err := attest.NewTokenIssuer(key)
-	check(t, err)
-	return func(c *Config) { c.Tokens, c.BaseURL, c.LeaseTTL = issuer, "https://ci.example/", 1000*time.Hour }
+	return func(c *Config) {
+		c.Tokens, c.BaseURL, c.LeaseTTL = issuer.New(sallyporttest.NewKMS()), "https://ci.example/", 1000*time.Hour
+	}
 }
 
 func claimsOf(t *testing.T, token string) map[string]any {
@@ -116,9 +112,9 @@ func TestIDToken(t *testing.T) {
 	if _, err := ask("ship", "x"); sallyport.ErrorCode(err) != sallyport.CodeInvalid {
 		t.Errorf("token %d: %v", maxIDTokens+1, err)
 	}
-	issuer, keys, err := h.s.Instance.TokenIssuer(h.admin)
-	if err != nil || issuer != "https://ci.example" || !strings.Contains(string(keys), `"kty":"EC"`) {
-		t.Errorf("issuer %s %s, %v", issuer, keys, err)
+	url, keys, err := h.s.Instance.TokenIssuer(h.admin)
+	if err != nil || url != "https://ci.example" || !strings.Contains(string(keys), `"kty":"RSA"`) {
+		t.Errorf("issuer %s %s, %v", url, keys, err)
 	}
 }
 

@@ -51,7 +51,7 @@ func TestEveryMethodEveryPrincipalEveryEnvironment(t *testing.T) {
 		return sallyport.WithPrincipal(t.Context(), sallyport.Principal{Kind: kind, ID: "ghost", Name: "ghost", Admin: true, Whole: true})
 	}
 	// Whoever has an account may see how the installation is, and end a session.
-	instance := []string{"TrustRoot", "Identity", "Health", "TokenIssuer", "Projects", "Runs", "Logout", "Requests", "Ask", "Grants", "Stops"}
+	instance := []string{"TrustRoot", "Identity", "Health", "TokenIssuer", "IssuerStatus", "Projects", "Runs", "Logout", "Requests", "Ask", "Grants", "Stops"}
 	kinds := map[string]struct {
 		ctx context.Context
 		may []string

@@ -441,7 +441,7 @@ func (t *thrown) token(r sallyport.AuditRecord) {
 		Aud any    `json:"aud"`
 	}
 	_ = json.Unmarshal(r.Detail, &d)
-	end := r.At.Add(tokenLife)
+	end := r.At.Add(sallyport.IDTokenLife)
 	state := "was good until"
 	if t.c.now.Before(end) {
 		state = "is good until"
@@ -559,7 +559,7 @@ func (t *thrown) key(name string) error {
 			return err
 		}
 		for _, r := range recent {
-			if t.c.now.Before(r.At.Add(tokenLife)) {
+			if t.c.now.Before(r.At.Add(sallyport.IDTokenLife)) {
 				t.token(r)
 			}
 		}

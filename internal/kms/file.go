@@ -225,7 +225,8 @@ func (f *File) Signer(_ context.Context, id sallyport.KeyID) (crypto.Signer, err
 			want = k.kind
 		}
 	}
-	if want == 0 {
+	token := want == 0 && tokenKeyID.MatchString(string(id))
+	if want == 0 && !token {
 		return nil, sallyport.Errorf(sallyport.CodeNotFound, "there is no signing key %.40q", string(id))
 	}
 	f.mu.Lock()
@@ -241,7 +242,7 @@ func (f *File) Signer(_ context.Context, id sallyport.KeyID) (crypto.Signer, err
 	if err != nil {
 		return nil, fmt.Errorf("parse key %s: %w", id, err)
 	}
-	if !want.fits(s) {
+	if !want.fits(s) && !(token && (rsa2048.fits(s) || ecdsaP256.fits(s))) {
 		return nil, fmt.Errorf("key %s is of the wrong kind (%T)", id, s)
 	}
 	f.signers[id] = s
@@ -290,6 +291,35 @@ func readError(id sallyport.KeyID, err error) error {
 			WithHint("restore the key directory from its backup; without it nothing of this installation can be opened or signed")
 	}
 	return fmt.Errorf("read key %s: %w", id, err)
+}
+
+// AddSigner implements sallyport.KMS.
+func (f *File) AddSigner(_ context.Context, id sallyport.KeyID, algorithm string) error {
+	k, err := tokenKind(id, algorithm)
+	if err != nil {
+		return err
+	}
+	if _, err := f.root.Lstat(signerFile(id)); err == nil {
+		return sallyport.Errorf(sallyport.CodeConflict, "key %s exists", id)
+	}
+	if err := f.createSigner(id, k); err != nil {
+		return fmt.Errorf("create key %s: %w", id, err)
+	}
+	return nil
+}
+
+// RemoveSigner implements sallyport.KMS.
+func (f *File) RemoveSigner(_ context.Context, id sallyport.KeyID) error {
+	if !tokenKeyID.MatchString(string(id)) {
+		return sallyport.Errorf(sallyport.CodeInvalid, "key %.60q cannot be removed", string(id))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.signers, id)
+	if err := f.root.Remove(signerFile(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove key %s: %w", id, err)
+	}
+	return f.syncDirectory()
 }
 
 // Seal implements sallyport.KMS: AES-256-GCM with a random nonce, in Tink's

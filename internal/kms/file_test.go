@@ -49,7 +49,7 @@ func TestKeysSurviveReopening(t *testing.T) {
 	if err := g.Create(t.Context()); err != nil { // must not replace anything
 		t.Fatal(err)
 	}
-	for _, id := range []sallyport.KeyID{sallyport.KeyCA, sallyport.KeyIssuer, sallyport.KeySCT, sallyport.KeyTSA, sallyport.KeyTokens, sallyport.KeySigLog, sallyport.KeyAudit} {
+	for _, id := range []sallyport.KeyID{sallyport.KeyCA, sallyport.KeyIssuer, sallyport.KeySCT, sallyport.KeyTSA, sallyport.KeySigLog, sallyport.KeyAudit} {
 		a, err := f.Signer(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -94,8 +94,8 @@ func TestModes(t *testing.T) {
 		t.Errorf("directory mode %v, %v", info.Mode(), err)
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 8 {
-		t.Fatalf("%d files, %v; want 8 keys and nothing else", len(entries), err)
+	if err != nil || len(entries) != 7 {
+		t.Fatalf("%d files, %v; want 7 keys and nothing else", len(entries), err)
 	}
 	for _, e := range entries {
 		if info, _ := e.Info(); info.Mode() != 0o600 {

@@ -16,7 +16,9 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"fmt"
+	"regexp"
 
 	"github.com/sallyport-ci/sallyport"
 )
@@ -31,6 +33,7 @@ type kind int
 const (
 	ecdsaP256 kind = iota + 1
 	ed25519Key
+	rsa2048
 )
 
 // signingKeys lists the signing keys of an installation and their algorithms:
@@ -43,7 +46,6 @@ var signingKeys = [...]struct {
 	{sallyport.KeyIssuer, ecdsaP256},
 	{sallyport.KeySCT, ecdsaP256},
 	{sallyport.KeyTSA, ecdsaP256},
-	{sallyport.KeyTokens, ecdsaP256},
 	{sallyport.KeySigLog, ed25519Key},
 	{sallyport.KeyAudit, ed25519Key},
 }
@@ -52,6 +54,8 @@ func generate(k kind) (crypto.Signer, error) {
 	switch k {
 	case ecdsaP256:
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case rsa2048:
+		return rsa.GenerateKey(rand.Reader, 2048)
 	case ed25519Key:
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return key, err
@@ -65,9 +69,27 @@ func (k kind) fits(s crypto.Signer) bool {
 	switch key := s.(type) {
 	case *ecdsa.PrivateKey:
 		return k == ecdsaP256 && key.Curve == elliptic.P256()
+	case *rsa.PrivateKey:
+		return k == rsa2048 && key.N.BitLen() == 2048
 	case ed25519.PrivateKey:
 		return k == ed25519Key
 	default:
 		return false
 	}
+}
+
+var tokenKeyID = regexp.MustCompile(`^` + sallyport.TokenKey + `[a-z0-9-]{1,60}$`)
+
+// tokenKind is the kind of a key for ID tokens.
+func tokenKind(id sallyport.KeyID, algorithm string) (kind, error) {
+	if !tokenKeyID.MatchString(string(id)) {
+		return 0, sallyport.Errorf(sallyport.CodeInvalid, "%.60q is not the id of a key for ID tokens", string(id))
+	}
+	switch algorithm {
+	case sallyport.RS256:
+		return rsa2048, nil
+	case sallyport.ES256:
+		return ecdsaP256, nil
+	}
+	return 0, sallyport.Errorf(sallyport.CodeInvalid, "there are no keys for %.20q", algorithm)
 }

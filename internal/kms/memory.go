@@ -39,6 +39,14 @@ func (m *Memory) Signer(_ context.Context, id sallyport.KeyID) (crypto.Signer, e
 // Create does nothing: the one key is there.
 func (m *Memory) Create(context.Context) error { return nil }
 
+// AddSigner refuses: it signs nothing.
+func (m *Memory) AddSigner(_ context.Context, id sallyport.KeyID, _ string) error {
+	return sallyport.Errorf(sallyport.CodeUnavailable, "there can be no key %s here", id)
+}
+
+// RemoveSigner does nothing.
+func (m *Memory) RemoveSigner(context.Context, sallyport.KeyID) error { return nil }
+
 // Seal encrypts a small value.
 func (m *Memory) Seal(_ context.Context, plain, aad []byte) ([]byte, error) {
 	return m.seal.Encrypt(plain, aad)

@@ -214,6 +214,9 @@ type (
 			Why  string             `json:"why,omitempty" maxLength:"500"`
 		}
 	}
+	RotateIssuerIn struct {
+		Body sallyport.RotateIssuer
+	}
 	DeniedIn struct {
 		Body struct {
 			What string `json:"what" maxLength:"256"`
@@ -314,6 +317,9 @@ var (
 
 	Identity        = get[IdentityIn, BuildIdentity]("build-identity", "/identity", "Show the certificate identity of a workflow's builds")
 	ShowTokenIssuer = get[Nothing, TokenIssuer]("token-issuer", "/token-issuer", "Show the issuer of ID tokens and its keys")
+	IssuerStatus    = get[Nothing, sallyport.IssuerStatus]("issuer-status", "/issuer", "Show when keys of ID tokens sign")
+	RotateIssuer    = post[RotateIssuerIn, sallyport.IssuerStatus]("rotate-issuer", "/issuer/keys", "Make new keys of ID tokens")
+	IssuedTokens    = get[ByJob, List[sallyport.IssuedToken]]("issued-tokens", "/jobs/{job}/id-tokens", "List the ID tokens that a job was given and refused")
 	InstanceHealth  = get[Nothing, sallyport.InstanceHealth]("instance-health", "/health", "Show the state of the installation")
 )
 

@@ -22,7 +22,7 @@ const (
 func (c *Client) Services() sallyport.Services {
 	return sallyport.Services{
 		Projects: projects{c}, Runs: runs{c}, Artifacts: artifacts{c}, Gates: gates{c},
-		Deployments: deployments{c}, Audit: audit{c}, Access: access{c}, Instance: instance{c}, Caches: caches{c}, Doors: doors{c}, Secrets: secrets{c}, Rights: rights{c}, Approvals: approvals{c}, Stops: stops{c},
+		Deployments: deployments{c}, Audit: audit{c}, Access: access{c}, Instance: instance{c}, Caches: caches{c}, Doors: doors{c}, Secrets: secrets{c}, Rights: rights{c}, Approvals: approvals{c}, Stops: stops{c}, Issuers: issuers{c},
 	}
 }
 
@@ -358,6 +358,21 @@ func (s instance) Health(ctx context.Context) (sallyport.InstanceHealth, error) 
 func (s instance) TokenIssuer(ctx context.Context) (string, []byte, error) {
 	out, err := do(ctx, s.c, ShowTokenIssuer, Nothing{})
 	return out.Issuer, out.Keys, err
+}
+
+type issuers struct{ c *Client }
+
+func (s issuers) IssuerStatus(ctx context.Context) (sallyport.IssuerStatus, error) {
+	return do(ctx, s.c, IssuerStatus, Nothing{})
+}
+
+func (s issuers) RotateIssuer(ctx context.Context, in sallyport.RotateIssuer) (sallyport.IssuerStatus, error) {
+	return do(ctx, s.c, RotateIssuer, RotateIssuerIn{Body: in})
+}
+
+func (s issuers) IssuedTokens(ctx context.Context, j sallyport.JobID) ([]sallyport.IssuedToken, error) {
+	out, err := do(ctx, s.c, IssuedTokens, ByJob{j})
+	return out.Items, err
 }
 
 // open makes a call that answers a stream, which the caller closes.

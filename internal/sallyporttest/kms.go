@@ -9,6 +9,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"sync"
 
 	"github.com/sallyport-ci/sallyport"
@@ -36,7 +37,7 @@ func NewKMS() *KMS {
 func (k *KMS) Create(context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, id := range []sallyport.KeyID{sallyport.KeyCA, sallyport.KeyIssuer, sallyport.KeySCT, sallyport.KeyTSA, sallyport.KeyTokens, sallyport.KeySigLog, sallyport.KeyAudit} {
+	for _, id := range []sallyport.KeyID{sallyport.KeyCA, sallyport.KeyIssuer, sallyport.KeySCT, sallyport.KeyTSA, sallyport.KeySigLog, sallyport.KeyAudit} {
 		if k.keys[id] != nil {
 			continue
 		}
@@ -65,6 +66,35 @@ func (k *KMS) Signer(_ context.Context, id sallyport.KeyID) (crypto.Signer, erro
 		return key, nil
 	}
 	return nil, sallyport.Errorf(sallyport.CodeNotFound, "there is no key %s", id)
+}
+
+// AddSigner makes a key for RS256 or ES256.
+func (k *KMS) AddSigner(_ context.Context, id sallyport.KeyID, algorithm string) error {
+	if n := len(id) - len(sallyport.TokenKey); n < 1 || n > 60 {
+		return sallyport.Errorf(sallyport.CodeInvalid, "%.80q is not the id of a key for ID tokens", string(id))
+	}
+	var key crypto.Signer
+	var err error
+	if algorithm == sallyport.RS256 {
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	} else {
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.keys[id] != nil {
+		return sallyport.Errorf(sallyport.CodeConflict, "key %s exists", id)
+	}
+	k.keys[id] = key
+	return err
+}
+
+// RemoveSigner forgets the key.
+func (k *KMS) RemoveSigner(_ context.Context, id sallyport.KeyID) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.keys, id)
+	return nil
 }
 
 // Seal encrypts under a random nonce, which goes before the ciphertext.

@@ -43,6 +43,7 @@ func Store(t *testing.T, open func(t *testing.T) sallyport.Store) {
 		{"secrets", testSecrets},
 		{"rotations", testRotations},
 		{"leases of secrets", testSecretLeases},
+		{"issuer", testIssuer},
 		{"accounts", testAccounts},
 		{"access files", testAccessFiles},
 		{"requests", testRequests},

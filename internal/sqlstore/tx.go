@@ -50,6 +50,7 @@ type (
 	doors        struct{ *tx }
 	secrets      struct{ *tx }
 	rotations    struct{ *tx }
+	issuer       struct{ *tx }
 	accounts     struct{ *tx }
 	accessFiles  struct{ *tx }
 	requests     struct{ *tx }
@@ -81,6 +82,7 @@ func (t *tx) Requests() sallyport.RequestTx         { return requests{t} }
 func (t *tx) Grants() sallyport.GrantTx             { return grants{t} }
 func (t *tx) AccessEvents() sallyport.AccessEventTx { return accessEvents{t} }
 func (t *tx) Stops() sallyport.StopTx               { return stops{t} }
+func (t *tx) Issuer() sallyport.IssuerTx            { return issuer{t} }
 
 // Touch signals the topic's watchers after the commit. A topic has no line end, and at most 1 KiB.
 func (t *tx) Touch(topic string) {

@@ -48,6 +48,8 @@ type fake struct {
 	requests    []sallyport.RequestStatus
 	grants      []sallyport.GrantStatus
 	instance    sallyport.InstanceHealth
+	issuer      sallyport.IssuerStatus
+	issued      map[sallyport.JobID][]sallyport.IssuedToken
 	verifyErr   error
 }
 
@@ -57,7 +59,7 @@ type fakeLog struct {
 }
 
 func (f *fake) services() sallyport.Services {
-	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}, Secrets: f, Rights: fakeRights{f}, Approvals: fakeApprovals{f}, Stops: fakeStops{f}}
+	return sallyport.Services{Projects: f, Runs: f, Artifacts: f, Gates: f, Deployments: f, Audit: f, Access: f, Instance: fakeInstance{f}, Caches: f, Doors: fakeDoors{f}, Secrets: f, Rights: fakeRights{f}, Approvals: fakeApprovals{f}, Stops: fakeStops{f}, Issuers: fakeIssuers{f}}
 }
 
 func (f *fake) did(format string, args ...any) {
@@ -369,6 +371,19 @@ func (i fakeInstance) Identity(ctx context.Context, project, workflow, ref strin
 }
 func (i fakeInstance) TokenIssuer(ctx context.Context) (string, []byte, error) {
 	return sampleIssuer, []byte(`{"keys":[]}`), i.f.ask(ctx)
+}
+
+type fakeIssuers struct{ f *fake }
+
+func (i fakeIssuers) IssuerStatus(ctx context.Context) (sallyport.IssuerStatus, error) {
+	return i.f.issuer, i.f.ask(ctx)
+}
+func (i fakeIssuers) RotateIssuer(ctx context.Context, in sallyport.RotateIssuer) (sallyport.IssuerStatus, error) {
+	i.f.did("RotateIssuer %v", in)
+	return i.f.issuer, i.f.ask(ctx)
+}
+func (i fakeIssuers) IssuedTokens(ctx context.Context, j sallyport.JobID) ([]sallyport.IssuedToken, error) {
+	return i.f.issued[j], i.f.ask(ctx)
 }
 func (i fakeInstance) Health(ctx context.Context) (sallyport.InstanceHealth, error) {
 	return i.f.instance, i.f.ask(ctx)
