@@ -17,7 +17,8 @@ type jobView struct {
 	First   int64  // number of the first line shown
 	Next    string // URL of the following lines, "" at the present end
 	Have    string // fingerprint of the state shown
-	Start   bool   // the page shows the log from its beginning
+	Tokens  []sallyport.IssuedToken
+	Start   bool // the page shows the log from its beginning
 }
 
 // logRow is one line of a log as the page without script shows it.
@@ -55,6 +56,9 @@ func (s *server) jobPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if v.Project, err = s.Projects.Project(r.Context(), string(v.Run.Project)); err != nil {
+		return err
+	}
+	if v.Tokens, err = s.Issuers.IssuedTokens(r.Context(), job.ID); err != nil {
 		return err
 	}
 	if r.Header.Get(fragmentHeader) == "" {

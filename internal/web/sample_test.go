@@ -420,6 +420,13 @@ func sampleOperations(f *fake) {
 	}
 	weak := *sampleRoom
 	weak.Rootless, weak.NotEnforced = true, []sallyport.Gap{{What: "disk", Why: "the host's file system has no project quotas"}, {What: "memory", Why: "no cgroup is delegated to this user"}}
+	f.issuer = sallyport.IssuerStatus{Issuer: "https://ci.example.org", Next: sampleNow.Add(60 * 24 * time.Hour), Keys: sallyport.IssuerKeys{
+		{Kid: "kid-that-verifies", Algorithm: sallyport.RS256, MadeAt: ago(2000 * time.Hour), SignsFrom: ago(2000 * time.Hour), GoneAt: sampleNow.Add(time.Hour)},
+		{Kid: "kid-that-signs", Algorithm: sallyport.RS256, MadeAt: ago(25 * time.Hour), SignsFrom: ago(time.Hour)},
+		{Kid: "kid-that-waits", Algorithm: sallyport.RS256, MadeAt: ago(time.Hour), SignsFrom: sampleNow.Add(23 * time.Hour)}}}
+	f.issued = map[sallyport.JobID][]sallyport.IssuedToken{jobFailed: {
+		{At: ago(3 * time.Minute), Audience: "casino.example", Refused: "the job may have no ID token for the audience"},
+		{At: ago(4 * time.Minute), Audience: "sts.amazonaws.com", Subject: "repo:shop-01KB0:ref:refs/heads/main", ID: "01KB1", Kid: "k", Step: 2}}}
 	f.instance = sallyport.InstanceHealth{Ready: true, Version: "0.1.0", Queues: map[string]int{"runner": 2, "deploy": 1, "watch": 2},
 		Runners: []sallyport.RunnerStatus{{ID: "r1", Name: "yard-1", Isolation: *sampleRoom, Busy: jobLive, SeenAt: ago(2 * time.Second)}, {ID: "r2", Name: "laptop-of-jo", Isolation: weak, SeenAt: ago(9 * time.Second)}},
 		Audit:   sallyport.AuditHealth{Records: 4212, Logged: 4211}}

@@ -15,6 +15,13 @@ type systemView struct {
 	Alarms []string
 	Queues []queueRow
 	Server string // version of these pages
+	Issuer *issuerView
+}
+
+// issuerView is the issuer of ID tokens with the state of each key.
+type issuerView struct {
+	sallyport.IssuerStatus
+	States []string // by key
 }
 
 type queueRow struct {
@@ -28,6 +35,16 @@ func (s *server) systemPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v := systemView{Health: h, Alarms: alarmsOf(h), Server: s.version}
+	switch st, err := s.Issuers.IssuerStatus(r.Context()); {
+	case err == nil:
+		v.Issuer = &issuerView{IssuerStatus: st}
+		now := s.now()
+		for _, k := range st.Keys {
+			v.Issuer.States = append(v.Issuer.States, st.Keys.State(k, now))
+		}
+	case sallyport.ErrorCode(err) != sallyport.CodeUnavailable:
+		return err
+	}
 	for name, n := range h.Queues {
 		v.Queues = append(v.Queues, queueRow{name, n})
 	}

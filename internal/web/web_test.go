@@ -72,7 +72,7 @@ var pages = []struct {
 	{"run", "/runs/" + string(runNow), []string{`data-live="/runs/`, "Cancel run", ">tip, linux<", "test (tip, linux)", `class="edge`, "smoke test", "runs-on “ubuntu-latest”", "From the cache", "restored, by test (1.26, linux)", "refused: a run of a lower tier saved it, by assets"}},
 	{"run-failed", "/runs/" + string(runFailed), []string{"Why it failed", "cart/cart_test.go:88", "got total 90.00, want 81.00", "exit code 1", "refused 18 times", "--- FAIL: TestRemoveKeepsCoupon"}},
 	{"run-passed", "/runs/" + string(runPassed), []string{"SLSA provenance", "/artifacts/", "a first deployment to staging"}},
-	{"job", "/runs/" + string(runFailed) + "/jobs/" + string(jobFailed), []string{`id="L1"`, `class="f2">ok</span>`, "/log?download=1", "Upload coverage", "Not enforced: disk"}},
+	{"job", "/runs/" + string(runFailed) + "/jobs/" + string(jobFailed), []string{`id="L1"`, `class="f2">ok</span>`, "/log?download=1", "Upload coverage", "Not enforced: disk", "ID tokens: 2 asked for", "casino.example", `href="#step-2"`, "repo:shop-01KB0:ref"}},
 	{"trace", "/runs/" + string(runPassed) + "/jobs/" + string(jobBig) + "/trace", []string{"431 starts", "3 programs", "modified", ">shop</td>", "not known", "Not seen: restored-files", "3 more are not kept"}},
 	{"trace-none", "/runs/" + string(runNow) + "/jobs/" + string(jobLive) + "/trace", []string{"Nothing was recorded."}},
 	{"door", "/runs/" + string(runFailed) + "/jobs/" + string(jobFailed) + "/network", []string{"Network <strong>registries</strong>", "collector.evil.example", "sallyport egress learn proposes the rule", "Rules name hosts", "pkg:npm/lodahs@4.17.21", "Credentials used", "12 more were not kept"}},
@@ -102,6 +102,6 @@ var pages = []struct {
 	{"approval-over", "/approvals/" + string(id[string]("4e00", 4)), []string{"the evidence changed"}},
 	{"stops", "/stops", []string{"1 thing is stopped", "runner yard-7", "it reached a host", "/stops/lift", "Stop it"}},
 	{"tokens", "/tokens", []string{"release-bot", "New API token", "never"}},
-	{"system", "/system", []string{"yard-1", "not enforced", "no cgroup is delegated", "all well"}},
+	{"system", "/system", []string{"yard-1", "not enforced", "no cgroup is delegated", "all well", "Issuer of ID tokens", "kid-that-waits", ">waits<", ">signs<", ">verifies<"}},
 	{"missing", "/runs/none", []string{"Nothing here", "there is no such run", "Request <code>"}},
 }
