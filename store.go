@@ -83,6 +83,7 @@ type RunTx interface {
 	// Insert keeps the run with its encoded plan.
 	Insert(r Run, plan []byte) error
 	Get(RunID) (Run, error)
+	ByNumber(p ProjectID, number int64) (Run, error)
 	Plan(RunID) ([]byte, error)
 	Save(Run) error // replaces all but id, project, push, number, plan, created_at
 	List(RunFilter) ([]Run, error)

@@ -37,8 +37,8 @@ func (e *Engine) githubContext(p sallyport.Project, push sallyport.Push, r sally
 		"server_url":          base,
 		"api_url":             base + "/api/v1",
 		"graphql_url":         base + "/api/graphql",
-		"run_id":              string(r.ID),
-		"run_number":          strconv.FormatInt(r.Number, 10),
+		"run_id":              runNumber(r),
+		"run_number":          runNumber(r),
 		"run_attempt":         "1",
 		"retention_days":      "90",
 		"workflow":            r.Name,
@@ -50,6 +50,10 @@ func (e *Engine) githubContext(p sallyport.Project, push sallyport.Push, r sally
 	}
 	return mustJSON(g)
 }
+
+// runNumber is what a run is called in its project. Actions read github.run_id as a number, so it is this, and not
+// the run's id.
+func runNumber(r sallyport.Run) string { return strconv.FormatInt(r.Number, 10) }
 
 // fullName is what github.repository calls a project.
 func (e *Engine) fullName(p sallyport.Project) string {

@@ -118,7 +118,7 @@ func (e *Engine) workflowRunPayload(p sallyport.Project, r sallyport.Run, push s
 	return mustJSON(map[string]any{
 		"action": "completed",
 		"workflow_run": map[string]any{
-			"id": r.ID, "name": r.Name, "path": r.Workflow, "run_number": r.Number, "run_attempt": 1, "event": r.Event,
+			"id": r.Number, "name": r.Name, "path": r.Workflow, "run_number": r.Number, "run_attempt": 1, "event": r.Event,
 			"status": r.Status, "conclusion": r.Conclusion, "head_branch": shortRef(r.Ref), "head_sha": r.Commit,
 			"display_title": r.Title, "actor": map[string]string{"login": push.Actor.Name},
 			"created_at": r.CreatedAt, "run_started_at": r.StartedAt, "updated_at": r.FinishedAt,

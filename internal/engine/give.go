@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sallyport-ci/sallyport"
@@ -36,6 +37,9 @@ func (y yard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, run sallypo
 	}
 	j, r, err := e.peek(ctx, l)
 	if err != nil {
+		return sallyport.Artifact{}, nil, err
+	}
+	if run, err = e.runCalled(ctx, r.Project, run); err != nil {
 		return sallyport.Artifact{}, nil, err
 	}
 	other := run != "" && run != r.ID
@@ -69,6 +73,24 @@ func (y yard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, run sallypo
 		}
 	}
 	return e.openArtifact(ctx, a)
+}
+
+// runCalled is the id of a run that is named by its id, or by its number in the project, which is what its jobs know
+// as github.run_id. The id of a run that there is not is returned as it is.
+func (e *Engine) runCalled(ctx context.Context, p sallyport.ProjectID, name sallyport.RunID) (sallyport.RunID, error) {
+	number, err := strconv.ParseInt(string(name), 10, 64)
+	if err != nil {
+		return name, nil
+	}
+	var r sallyport.Run
+	err = e.view(ctx, func(tx sallyport.Tx) (err error) {
+		r, err = tx.Runs().ByNumber(p, number)
+		return err
+	})
+	if sallyport.ErrorCode(err) == sallyport.CodeNotFound {
+		return name, nil
+	}
+	return r.ID, err
 }
 
 // feeds refuses an artifact that a run of a lower tier made.
@@ -106,7 +128,7 @@ func (e *Engine) mayReadRun(ctx context.Context, l sallyport.LeaseRef, r sallypo
 		}
 		from, err := c.Runs().Get(run)
 		if sallyport.ErrorCode(err) == sallyport.CodeNotFound || err == nil && from.Project != r.Project {
-			return sallyport.Errorf(sallyport.CodeNotFound, "the project has no run %.40q", run).WithHint("run-id is the id of a run, such as github.event.workflow_run.id")
+			return sallyport.Errorf(sallyport.CodeNotFound, "the project has no run %.40q", run).WithHint("run-id is what the run knows as github.run_id, such as github.event.workflow_run.id")
 		}
 		return err
 	})
@@ -185,6 +207,9 @@ func (y yard) Artifacts(ctx context.Context, l sallyport.LeaseRef, run sallyport
 	}
 	_, r, err := y.e.peek(ctx, l)
 	if err != nil {
+		return nil, err
+	}
+	if run, err = y.e.runCalled(ctx, r.Project, run); err != nil {
 		return nil, err
 	}
 	if run == "" || run == r.ID {

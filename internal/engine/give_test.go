@@ -62,7 +62,7 @@ func TestArtifactsOfOtherRunsRefused(t *testing.T) {
 
 	h.commit = h.push("main", files{workflowFile: readingFlow}).Commit
 	wide := h.house.lease()
-	for run, name := range map[sallyport.RunID]string{sallyport.NewID[sallyport.RunID](h.clock()): "app", "..": "app", l.Run.ID: "none"} {
+	for run, name := range map[sallyport.RunID]string{sallyport.NewID[sallyport.RunID](h.clock()): "app", "..": "app", "999": "app", "-1": "app", l.Run.ID: "none", sallyport.RunID(runNumber(l.Run)): "none"} {
 		if _, _, err := h.y.GetArtifact(h.runner, wide.Ref, run, name); sallyport.ErrorCode(err) != sallyport.CodeNotFound {
 			t.Errorf("run %s, %s: %v", run, name, err)
 		}
@@ -78,8 +78,11 @@ func TestArtifactsOfOtherRunsRefused(t *testing.T) {
 		t.Errorf("of another project: %v", err)
 	}
 
-	// What was taken is in the provenance.
-	_, content, err := h.y.GetArtifact(h.runner, wide.Ref, l.Run.ID, "app")
+	// What was taken is in the provenance. Jobs know a run by its number.
+	if list, err := h.y.Artifacts(h.runner, wide.Ref, sallyport.RunID(runNumber(l.Run))); err != nil || len(list) != 1 {
+		t.Errorf("listed %v, %v", list, err)
+	}
+	_, content, err := h.y.GetArtifact(h.runner, wide.Ref, sallyport.RunID(runNumber(l.Run)), "app")
 	check(t, err)
 	content.Close()
 	_, err = h.y.PutArtifact(h.runner, wide.Ref, "next", bytes.NewReader(tarOf(t, tarFile{"next", "y", 0o755})))

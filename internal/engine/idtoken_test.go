@@ -79,7 +79,7 @@ func TestIDToken(t *testing.T) {
 			}
 		}
 		now := float64(h.clock().Unix())
-		if claims["exp"] != now+300 || claims["iat"] != now || claims["sha"] != leases[job].Run.Commit || claims["run_id"] != string(leases[job].Run.ID) {
+		if claims["exp"] != now+300 || claims["iat"] != now || claims["sha"] != leases[job].Run.Commit || claims["run_id"] != runNumber(leases[job].Run) {
 			t.Errorf("%s: claims %v", job, claims)
 		}
 	}

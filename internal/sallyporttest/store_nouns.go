@@ -125,6 +125,15 @@ func testRuns(t *testing.T, s sallyport.Store) {
 		if err != nil {
 			return err
 		}
+		got, err = tx.Runs().ByNumber(want.Project, want.Number)
+		wantEqual(t, "run by number", got, want)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Runs().ByNumber(want.Project, want.Number+1)
+		wantErr(t, "run by the next number", err, sallyport.CodeNotFound)
+		_, err = tx.Runs().ByNumber("another", want.Number)
+		wantErr(t, "another project's run by number", err, sallyport.CodeNotFound)
 		p, err := tx.Runs().Plan(want.ID)
 		wantEqual(t, "plan", p, plan)
 		return err

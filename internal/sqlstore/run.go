@@ -8,9 +8,10 @@ const runColumns = "id, project, push, number, workflow, name, title, event, ref
 const (
 	runInsert = "INSERT INTO runs (" + runColumns + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13," +
 		" $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING"
-	runGet    = "SELECT " + runColumns + " FROM runs WHERE id = $1"
-	runStatus = "SELECT status FROM runs WHERE id = $1"
-	runUpdate = "UPDATE runs SET workflow = $2, name = $3, title = $4, event = $5, ref = $6, commit_id = $7, tier = $8, actor = $9, plan_digest = $10," +
+	runGet      = "SELECT " + runColumns + " FROM runs WHERE id = $1"
+	runByNumber = "SELECT " + runColumns + " FROM runs WHERE project = $1 AND number = $2"
+	runStatus   = "SELECT status FROM runs WHERE id = $1"
+	runUpdate   = "UPDATE runs SET workflow = $2, name = $3, title = $4, event = $5, ref = $6, commit_id = $7, tier = $8, actor = $9, plan_digest = $10," +
 		" status = $11, conclusion = $12, cause = $13, cancel = $14, grp = $15, cancel_in_progress = $16, started_at = $17, finished_at = $18 WHERE id = $1"
 	runList       = "SELECT " + runColumns + " FROM runs"
 	runNewest     = " ORDER BY id DESC LIMIT $?"
@@ -37,6 +38,10 @@ func (t runs) Insert(r sallyport.Run, plan []byte) error {
 
 func (t runs) Get(id sallyport.RunID) (sallyport.Run, error) {
 	return one(t.tx, "run", scanRun, runGet, id)
+}
+
+func (t runs) ByNumber(p sallyport.ProjectID, number int64) (sallyport.Run, error) {
+	return one(t.tx, "run", scanRun, runByNumber, p, number)
 }
 
 func (t runs) Plan(id sallyport.RunID) ([]byte, error) {
