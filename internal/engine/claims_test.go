@@ -156,7 +156,7 @@ func TestSpeaksForItsRef(t *testing.T) {
 	t.Parallel()
 	h := newCaching(t, withTokens(t))
 	const flow = "on: [push, pull_request, pull_request_target, issue_comment]\n" + mayAttest + "jobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [{run: make}]\n"
-	h.commit = h.push("main", files{workflowFile: flow}).Commit
+	h.commit = h.push("main", files{workflowFile: flow, ".sallyport/deploy.yaml": "audiences: [x]\n"}).Commit
 	h.finish(h.house.lease(), sallyport.Success, nil)
 	belowMain := release
 	belowMain.tier = sallyport.TierMember // as a workflow_run that a member's branch caused
