@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"strings"
 
 	"github.com/sallyport-ci/sallyport"
 	"github.com/sallyport-ci/sallyport/internal/workflow"
@@ -62,7 +63,7 @@ func (e *Engine) chain(ctx context.Context, id sallyport.RunID) (r sallyport.Run
 			return err
 		}
 		for at := push; at.Event == "workflow_run" && depth < maxFollow; depth++ {
-			before, err := tx.Runs().Get(otherRun(at.Payload).ID)
+			before, err := runCalled(tx, r.Project, strings.Trim(string(otherRun(at.Payload).ID), `"`))
 			if err != nil {
 				return err
 			}
@@ -77,7 +78,7 @@ func (e *Engine) chain(ctx context.Context, id sallyport.RunID) (r sallyport.Run
 
 // otherRun returns the run that a workflow_run event is about; zero for other events.
 func otherRun(payload []byte) (r struct {
-	ID     sallyport.RunID `json:"id"`
+	ID     json.RawMessage `json:"id"`
 	Name   string          `json:"name"`
 	Branch string          `json:"head_branch"`
 }) {

@@ -39,7 +39,7 @@ func (y yard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, run sallypo
 	if err != nil {
 		return sallyport.Artifact{}, nil, err
 	}
-	if run, err = e.runCalled(ctx, r.Project, run); err != nil {
+	if run, err = e.runID(ctx, r.Project, run); err != nil {
 		return sallyport.Artifact{}, nil, err
 	}
 	other := run != "" && run != r.ID
@@ -75,16 +75,23 @@ func (y yard) GetArtifact(ctx context.Context, l sallyport.LeaseRef, run sallypo
 	return e.openArtifact(ctx, a)
 }
 
-// runCalled is the id of a run that is named by its id, or by its number in the project, which is what its jobs know
-// as github.run_id. The id of a run that there is not is returned as it is.
-func (e *Engine) runCalled(ctx context.Context, p sallyport.ProjectID, name sallyport.RunID) (sallyport.RunID, error) {
-	number, err := strconv.ParseInt(string(name), 10, 64)
-	if err != nil {
-		return name, nil
+// runCalled returns the run that is named by its id, or by its number in the project, which is what its jobs know as
+// github.run_id.
+func runCalled(tx sallyport.Tx, p sallyport.ProjectID, name string) (sallyport.Run, error) {
+	if number, err := strconv.ParseInt(name, 10, 64); err == nil {
+		return tx.Runs().ByNumber(p, number)
+	}
+	return tx.Runs().Get(sallyport.RunID(name))
+}
+
+// runID is the id of the run that is called so; the name where there is none.
+func (e *Engine) runID(ctx context.Context, p sallyport.ProjectID, name sallyport.RunID) (sallyport.RunID, error) {
+	if name == "" {
+		return "", nil
 	}
 	var r sallyport.Run
-	err = e.view(ctx, func(tx sallyport.Tx) (err error) {
-		r, err = tx.Runs().ByNumber(p, number)
+	err := e.view(ctx, func(tx sallyport.Tx) (err error) {
+		r, err = runCalled(tx, p, string(name))
 		return err
 	})
 	if sallyport.ErrorCode(err) == sallyport.CodeNotFound {
@@ -209,7 +216,7 @@ func (y yard) Artifacts(ctx context.Context, l sallyport.LeaseRef, run sallyport
 	if err != nil {
 		return nil, err
 	}
-	if run, err = y.e.runCalled(ctx, r.Project, run); err != nil {
+	if run, err = y.e.runID(ctx, r.Project, run); err != nil {
 		return nil, err
 	}
 	if run == "" || run == r.ID {
