@@ -280,4 +280,9 @@ type AuditHealth struct {
 	Records int64  `json:"records"`
 	Logged  int64  `json:"logged"`
 	Halted  string `json:"halted,omitempty"` // why sequencing stopped
+	// WitnessedAt is when enough witnesses cosigned the newest checkpoint that they
+	// did; zero without witnesses.
+	WitnessedAt time.Time `json:"witnessed_at,omitzero"`
+	// Unwitnessed says what keeps witnesses from cosigning what is new; an alarm.
+	Unwitnessed string `json:"unwitnessed,omitempty"`
 }

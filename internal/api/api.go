@@ -34,8 +34,10 @@ type Config struct {
 	Services sallyport.Services
 	Yard     sallyport.Yard
 	Git      Git
-	Log      *slog.Logger
-	Version  string
+	// Logs are transparency logs by name, served to anybody below /tlog/NAME/; none by default.
+	Logs    map[string]http.Handler
+	Log     *slog.Logger
+	Version string
 	// BaseURL is the address that people reach the installation at, without a
 	// final slash; default is the address that the request was sent to.
 	BaseURL string
@@ -88,9 +90,16 @@ func New(c Config) (http.Handler, error) {
 	api.mux.HandleFunc("GET /{repository}/info/refs", api.git)
 	api.mux.HandleFunc("POST /{repository}/git-upload-pack", api.git)
 	api.mux.HandleFunc("POST /{repository}/git-receive-pack", api.git)
+	for name, h := range c.Logs {
+		path := logsPath + name
+		api.mux.Handle("GET "+path+"/", http.StripPrefix(path, h))
+	}
 	api.mux.HandleFunc("/", api.unknown)
 	return api, nil
 }
+
+// logsPath is above the transparency logs.
+const logsPath = "/tlog/"
 
 // Owns reports whether a path belongs to the API, rather than to the pages.
 func Owns(path string) bool {
@@ -98,7 +107,7 @@ func Owns(path string) bool {
 	case "/healthz", "/readyz", "/trust-root.json", "/metrics", discoveryPath, keysPath:
 		return true
 	}
-	return strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/yard/") || isGit(path)
+	return strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/yard/") || strings.HasPrefix(path, logsPath) || isGit(path)
 }
 
 // isGit reports whether a path is one of /NAME.git/….
@@ -113,7 +122,7 @@ func public(path string) bool {
 	case "/healthz", "/readyz", "/trust-root.json", discoveryPath, keysPath:
 		return true
 	}
-	return false
+	return strings.HasPrefix(path, logsPath)
 }
 
 func (s *server) unknown(w http.ResponseWriter, r *http.Request) {

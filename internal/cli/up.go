@@ -14,17 +14,18 @@ import (
 
 // serving are the flags of an installation that is run here.
 type serving struct {
-	Data        string `help:"Data directory; made when missing." default:"data" env:"SALLYPORT_DATA" placeholder:"DIR"`
-	Listen      string `help:"Address to listen on." default:"127.0.0.1:7357" env:"SALLYPORT_LISTEN" placeholder:"HOST:PORT"`
-	BaseURL     string `help:"Address as people reach it, behind a proxy." env:"SALLYPORT_BASE_URL" placeholder:"URL"`
-	Issuer      string `help:"Issuer in ID tokens of jobs: a public URL where discovery document and keys are found; default the base URL." env:"SALLYPORT_ISSUER" placeholder:"URL"`
-	Instance    string `help:"Host name in signatures; fixed by the first start." env:"SALLYPORT_INSTANCE" placeholder:"NAME"`
-	Store       string `help:"PostgreSQL to keep state in (postgres://…); default SQLite in the data directory." env:"SALLYPORT_STORE" placeholder:"DSN"`
-	TLSCert     string `help:"PEM certificate; needed beyond loopback." env:"SALLYPORT_TLS_CERT" placeholder:"FILE"`
-	TLSKey      string `help:"PEM key of the certificate." env:"SALLYPORT_TLS_KEY" placeholder:"FILE"`
-	Capacity    int    `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
-	WarmRooms   int    `help:"Rooms made before jobs ask for them; -1: half as many as CPUs, 0: none." default:"-1" env:"SALLYPORT_WARM_ROOMS"`
-	UntrustedIn string `help:"Where jobs of strangers run (pull requests of forks): strong, standard, refuse. Default: strong where gVisor is there, else refuse." enum:",strong,standard,refuse" default:"" env:"SALLYPORT_UNTRUSTED_IN" placeholder:"LEVEL"`
+	Data          string `help:"Data directory; made when missing." default:"data" env:"SALLYPORT_DATA" placeholder:"DIR"`
+	Listen        string `help:"Address to listen on." default:"127.0.0.1:7357" env:"SALLYPORT_LISTEN" placeholder:"HOST:PORT"`
+	BaseURL       string `help:"Address as people reach it, behind a proxy." env:"SALLYPORT_BASE_URL" placeholder:"URL"`
+	Issuer        string `help:"Issuer in ID tokens of jobs: a public URL where discovery document and keys are found; default the base URL." env:"SALLYPORT_ISSUER" placeholder:"URL"`
+	Instance      string `help:"Host name in signatures; fixed by the first start." env:"SALLYPORT_INSTANCE" placeholder:"NAME"`
+	Store         string `help:"PostgreSQL to keep state in (postgres://…); default SQLite in the data directory." env:"SALLYPORT_STORE" placeholder:"DSN"`
+	TLSCert       string `help:"PEM certificate; needed beyond loopback." env:"SALLYPORT_TLS_CERT" placeholder:"FILE"`
+	TLSKey        string `help:"PEM key of the certificate." env:"SALLYPORT_TLS_KEY" placeholder:"FILE"`
+	Capacity      int    `help:"Jobs at the same time; 0: as many as CPUs." default:"0"`
+	WarmRooms     int    `help:"Rooms made before jobs ask for them; -1: half as many as CPUs, 0: none." default:"-1" env:"SALLYPORT_WARM_ROOMS"`
+	UntrustedIn   string `help:"Where jobs of strangers run (pull requests of forks): strong, standard, refuse. Default: strong where gVisor is there, else refuse." enum:",strong,standard,refuse" default:"" env:"SALLYPORT_UNTRUSTED_IN" placeholder:"LEVEL"`
+	WitnessPolicy string `help:"File that names the witnesses of the audit log and how many are enough." env:"SALLYPORT_WITNESS_POLICY" placeholder:"FILE"`
 	actionFlags
 	egressFlags
 	Registry []string `help:"Registry that images of job and service containers may come from (repeatable); * is any." env:"SALLYPORT_REGISTRIES" placeholder:"HOST"`
@@ -33,7 +34,7 @@ type serving struct {
 func (s serving) config(log *slog.Logger) daemon.Config {
 	return daemon.Config{
 		Data: s.Data, Listen: s.Listen, BaseURL: s.BaseURL, Issuer: s.Issuer, Instance: s.Instance, Store: s.Store, TLSCert: s.TLSCert, TLSKey: s.TLSKey,
-		Capacity: s.Capacity, WarmRooms: s.WarmRooms, Actions: s.actionFlags.config(), Egress: s.egressFlags.config(), Registries: s.Registry, UntrustedIn: s.UntrustedIn, Log: log,
+		Capacity: s.Capacity, WarmRooms: s.WarmRooms, Actions: s.actionFlags.config(), Egress: s.egressFlags.config(), Registries: s.Registry, UntrustedIn: s.UntrustedIn, WitnessPolicy: s.WitnessPolicy, Log: log,
 	}
 }
 

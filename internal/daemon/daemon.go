@@ -52,8 +52,10 @@ type Config struct {
 	// UntrustedIn is where jobs of strangers are done: strong, standard, refuse; "" is strong
 	// where this host has it, else refuse.
 	UntrustedIn string
-	Exe         string // our binary, for the children; "" = the running one
-	Log         *slog.Logger
+	// WitnessPolicy is the file that names the witnesses of the audit log; none by default.
+	WitnessPolicy string
+	Exe           string // our binary, for the children; "" = the running one
+	Log           *slog.Logger
 }
 
 // Info tells where a running installation is found.
@@ -154,7 +156,11 @@ func (in *installation) serve(ctx context.Context, listener net.Listener, ready 
 	if err != nil {
 		return fmt.Errorf("make pages: %w", err)
 	}
-	programs, err := api.New(api.Config{Services: services, Yard: in.engine.Yard(), Git: in.repos, Log: in.log, Version: Version(), BaseURL: in.c.BaseURL})
+	logs := map[string]http.Handler{
+		"audit":      tlog.Handler(auditDir(in.c.Data), true),      // salted commitments
+		"signatures": tlog.Handler(signatureDir(in.c.Data), false), // certificates name projects and workflows
+	}
+	programs, err := api.New(api.Config{Services: services, Yard: in.engine.Yard(), Git: in.repos, Logs: logs, Log: in.log, Version: Version(), BaseURL: in.c.BaseURL})
 	if err != nil {
 		return fmt.Errorf("make api: %w", err)
 	}
@@ -192,6 +198,9 @@ func (in *installation) serve(ctx context.Context, listener net.Listener, ready 
 	defer stopWork(nil)
 	parts.Go(func() { _ = in.engine.Run(work) }) // ends with its context alone
 	parts.Go(func() { in.sequence(work) })
+	if in.feed != nil {
+		parts.Go(func() { in.feed.run(work) })
+	}
 	runner, stopRunner := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRunner()
 	runnerGone := make(chan struct{})

@@ -40,6 +40,7 @@ func settingsFile(data string) string    { return filepath.Join(data, "settings.
 func trustRootFile(data string) string   { return filepath.Join(data, "trusted_root.json") }
 func certificateFile(data string) string { return filepath.Join(data, "certificates.pem") }
 func keysDir(data string) string         { return filepath.Join(data, "keys") }
+func signatureDir(data string) string    { return filepath.Join(data, "siglog") }
 func auditDir(data string) string        { return filepath.Join(data, "auditlog") }
 func deployDir(data string) string       { return filepath.Join(data, "deploy") }
 
@@ -71,6 +72,7 @@ type installation struct {
 	repos     *forge.Git
 	sigs      *tlog.Signatures
 	sequencer *tlog.Sequencer
+	feed      *feed // nil without witnesses
 	target    *target.Process
 	engine    *engine.Engine
 	closers   []func() error // in order of opening
@@ -227,7 +229,7 @@ func (in *installation) openEvidence(ctx context.Context) error {
 		return err
 	}
 	name := attest.Instance(in.settings.Instance)
-	if in.sigs, err = tlog.OpenSignatures(ctx, tlog.Config{Dir: filepath.Join(in.c.Data, "siglog"), Origin: name.SignatureOrigin(), Signer: sig, Log: in.log}); err != nil {
+	if in.sigs, err = tlog.OpenSignatures(ctx, tlog.Config{Dir: signatureDir(in.c.Data), Origin: name.SignatureOrigin(), Signer: sig, Log: in.log}); err != nil {
 		return err
 	}
 	in.onClose(func() error { return closeWithin(in.sigs.Close) })
@@ -240,7 +242,11 @@ func (in *installation) openEvidence(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("the key of the audit log is a %T", audit.Public())
 	}
-	return writeFile(auditKeyFile(in.c.Data), pub)
+	if err := writeFile(auditKeyFile(in.c.Data), pub); err != nil || in.c.WitnessPolicy == "" {
+		return err
+	}
+	in.feed, err = newFeed(in.c.Data, in.c.WitnessPolicy, in.log)
+	return err
 }
 
 func closeWithin(f func(context.Context) error) error {
@@ -357,7 +363,13 @@ func (t trail) Verify(ctx context.Context) (sallyport.AuditReport, error) {
 	return verifyAudit(ctx, t.in.c.Data, t.in.settings, engine.NewLedger(t.in.store))
 }
 
-func (t trail) Status() sallyport.AuditHealth { return t.in.sequencer.Status() }
+func (t trail) Status() sallyport.AuditHealth {
+	h := t.in.sequencer.Status()
+	if t.in.feed != nil {
+		h.WitnessedAt, h.Unwitnessed = t.in.feed.status()
+	}
+	return h
+}
 
 // writeFile replaces a file of ours in one step; it survives a power cut.
 func writeFile(path string, content []byte) error {

@@ -60,7 +60,12 @@ func (e *Engine) health(ctx context.Context) sallyport.InstanceHealth {
 		h.Problems = append(h.Problems, "the store does not answer")
 	}
 	if e.trail != nil {
-		if halted := e.trail.Status().Halted; halted != "" {
+		status := e.trail.Status()
+		h.Audit.WitnessedAt, h.Audit.Unwitnessed = status.WitnessedAt, status.Unwitnessed
+		if status.Unwitnessed != "" {
+			h.Alarms = append(h.Alarms, "the audit log is not witnessed: "+status.Unwitnessed)
+		}
+		if halted := status.Halted; halted != "" {
 			h.Audit.Halted = halted
 			h.Problems = append(h.Problems, "the audit log is halted: "+halted)
 		}
