@@ -37,7 +37,7 @@ type cgroups struct{ trees []hierarchy }
 
 // findCgroups reads the mount table and our own membership.
 func findCgroups() (cgroups, error) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := cgroupMounts(func() ([]byte, error) { return os.ReadFile("/proc/self/mountinfo") })
 	if err != nil {
 		return cgroups{}, fmt.Errorf("read the mount table: %w", err)
 	}
@@ -46,6 +46,31 @@ func findCgroups() (cgroups, error) {
 		return cgroups{}, fmt.Errorf("read our cgroups: %w", err)
 	}
 	return parseCgroups(mounts, own), nil
+}
+
+// cgroupMounts returns the lines of a mount table that are about cgroups, each once. The kernel hands the table out piece by
+// piece, and lines are missed when others mount and unmount meanwhile, as rooms do: it is read until
+// one more reading brings nothing new.
+func cgroupMounts(read func() ([]byte, error)) ([]byte, error) {
+	var all []byte
+	seen := map[string]bool{}
+	for range 8 {
+		table, err := read()
+		if err != nil {
+			return nil, err
+		}
+		again := len(seen)
+		for line := range bytes.Lines(table) {
+			if bytes.Contains(line, []byte(" - cgroup")) && !seen[string(line)] {
+				seen[string(line)] = true
+				all = append(all, line...)
+			}
+		}
+		if again == len(seen) {
+			break
+		}
+	}
+	return all, nil
 }
 
 // parseCgroups joins /proc/PID/mountinfo and /proc/PID/cgroup (proc(5),
@@ -196,7 +221,7 @@ type roomGroups struct {
 
 // of finds the cgroups named name that process pid is in, by the kernel's word.
 func (c cgroups) of(pid int, name string) (roomGroups, error) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := cgroupMounts(func() ([]byte, error) { return os.ReadFile("/proc/self/mountinfo") })
 	if err != nil {
 		return roomGroups{}, err
 	}

@@ -106,3 +106,24 @@ func TestSurveyHere(t *testing.T) {
 		seen[f.Name] = true
 	}
 }
+
+// TestCgroupMounts has lines vanish from single readings of the mount table.
+func TestCgroupMounts(t *testing.T) {
+	t.Parallel()
+	const memory, cpu, root = "30 20 0:25 / /c/memory rw - cgroup cgroup rw,memory\n", "31 20 0:26 / /c/cpu rw - cgroup cgroup rw,cpu\n", "20 1 8:1 / / rw - ext4 /dev/sda rw\n"
+	readings := []string{root + cpu, root + memory, memory + cpu + root, root}
+	n := 0
+	got, err := cgroupMounts(func() ([]byte, error) { n++; return []byte(readings[min(n, len(readings))-1]), nil })
+	if err != nil || string(got) != cpu+memory {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if n != 3 {
+		t.Errorf("read %d times", n)
+	}
+	if _, err := cgroupMounts(func() ([]byte, error) { return nil, os.ErrPermission }); err == nil {
+		t.Error("an unreadable table is no error")
+	}
+	if got, err := cgroupMounts(func() ([]byte, error) { return []byte(root), nil }); err != nil || len(got) != 0 {
+		t.Errorf("without cgroups: %q, %v", got, err)
+	}
+}
