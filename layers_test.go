@@ -29,6 +29,7 @@ var floors = map[int][]string{
 		"internal/forge",
 		"internal/proxy",
 		"internal/oci",
+		"internal/oidc",
 		"internal/yard/sandbox",
 		"internal/yard/door",
 		"internal/yard/image",

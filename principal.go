@@ -1,6 +1,9 @@
 package sallyport
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // PrincipalKind says what a principal is.
 type PrincipalKind string
@@ -27,6 +30,10 @@ type Principal struct {
 	Admin    bool        `json:"admin,omitempty"`
 	Actions  []string    `json:"actions,omitempty"` // those it may do; none: all
 	Whole    bool        `json:"whole,omitempty"`   // everything that its account may
+
+	// ProvedAt is when the person of a session proved to a provider who they are, strongly
+	// enough for what is sensitive. No other credential has it.
+	ProvedAt time.Time `json:"proved_at,omitzero"`
 }
 
 // String returns "kind:name".

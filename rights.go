@@ -78,6 +78,9 @@ type Rights interface {
 	AddAccount(ctx context.Context, a Account) (Account, error)
 	// RemoveAccount also ends its tokens and sessions.
 	RemoveAccount(ctx context.Context, id string) error
+	// LinkLogin says whom of the provider's people an account is of, by the subject that
+	// the provider's tokens name; "" for nobody. It ends the account's sessions.
+	LinkLogin(ctx context.Context, id, subject string) error
 	AccessRules(ctx context.Context) (AccessRules, error)
 	// WhoCan returns all who may do the action to the resource, written
 	// Type::"id", in some circumstance. It leaves nobody out and may say too much.
@@ -92,7 +95,8 @@ type AccountTx interface {
 	Insert(Account) error // CodeConflict when the id was ever given
 	Get(id string) (Account, error)
 	Remove(id string, at time.Time) error // CodeNotFound also when it is removed
-	List() ([]Account, error)             // by id, removed ones too
+	SetTeams(id string, teams []string) error
+	List() ([]Account, error) // by id, removed ones too
 }
 
 type AccessFileTx interface {

@@ -50,6 +50,7 @@ type Tx interface {
 	Secrets() SecretTx
 	Rotations() RotationTx
 	Accounts() AccountTx
+	Logins() LoginTx
 	AccessFiles() AccessFileTx
 	Requests() RequestTx
 	Grants() GrantTx

@@ -312,6 +312,9 @@ func (f fakeRights) AddAccount(ctx context.Context, a sallyport.Account) (sallyp
 func (f fakeRights) RemoveAccount(ctx context.Context, id string) error {
 	return r0(ctx, f.fake, "Rights.RemoveAccount", id)
 }
+func (f fakeRights) LinkLogin(ctx context.Context, id, subject string) error {
+	return r0(ctx, f.fake, "Rights.LinkLogin", id, subject)
+}
 func (f fakeRights) AccessRules(ctx context.Context) (sallyport.AccessRules, error) {
 	return r1[sallyport.AccessRules](ctx, f.fake, "Rights.AccessRules")
 }

@@ -349,6 +349,9 @@ func (s *server) rights() {
 		return svc.AddAccount(ctx, in.Body)
 	})
 	obey(s, rpc.RemoveAccount, func(ctx context.Context, in *rpc.ByAccount) error { return svc.RemoveAccount(ctx, in.ID) })
+	obey(s, rpc.LinkLogin, func(ctx context.Context, in *rpc.LinkLoginIn) error {
+		return svc.LinkLogin(ctx, in.ID, in.Body.Subject)
+	})
 	answer(s, rpc.ShowAccess, func(ctx context.Context, _ *rpc.Nothing) (sallyport.AccessRules, error) { return svc.AccessRules(ctx) })
 	list(s, rpc.WhoCan, func(ctx context.Context, in *rpc.WhoCanIn) ([]sallyport.Holder, error) {
 		return svc.WhoCan(ctx, in.Action, in.Resource)

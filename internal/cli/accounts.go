@@ -13,6 +13,7 @@ type peopleCmd struct {
 	List   peopleListCmd   `cmd:"" help:"List people."`
 	Remove accountGoneCmd  `cmd:"" help:"Remove a person, their tokens and sessions."`
 	Login  accountLoginCmd `cmd:"" help:"Print a link with which the person logs in once."`
+	Link   accountLinkCmd  `cmd:"" help:"Say whom of the company's provider an account is of."`
 }
 
 type botsCmd struct {
@@ -169,6 +170,20 @@ func (c accountLoginCmd) Run(e *env) error {
 	fmt.Fprintf(e.stdout, "%s/login?token=%s\n", c.address(), value)
 	fmt.Fprintf(e.stderr, "Give it to %s; open it within %s; it works once.\n", a.Name, loginTTL)
 	return nil
+}
+
+type accountLinkCmd struct {
+	remote
+	ID      string `arg:"" help:"As it is listed, as person/anna."`
+	Subject string `arg:"" help:"As the provider's tokens name the person, most often in the claim sub; '' for nobody."`
+}
+
+func (c accountLinkCmd) Run(e *env) error {
+	s, err := c.services()
+	if err != nil {
+		return err
+	}
+	return s.Rights.LinkLogin(e.ctx, c.ID, c.Subject)
 }
 
 func accountOf(e *env, s sallyport.Services, id string) (sallyport.Account, error) {

@@ -26,6 +26,7 @@ type serving struct {
 	WarmRooms     int    `help:"Rooms made before jobs ask for them; -1: half as many as CPUs, 0: none." default:"-1" env:"SALLYPORT_WARM_ROOMS"`
 	UntrustedIn   string `help:"Where jobs of strangers run (pull requests of forks): strong, standard, refuse. Default: strong where gVisor is there, else refuse." enum:",strong,standard,refuse" default:"" env:"SALLYPORT_UNTRUSTED_IN" placeholder:"LEVEL"`
 	WitnessPolicy string `help:"File that names the witnesses of the audit log and how many are enough." env:"SALLYPORT_WITNESS_POLICY" placeholder:"FILE"`
+	OIDC          string `name:"oidc" help:"YAML file about the company's provider of identities, where people log in." env:"SALLYPORT_OIDC" placeholder:"FILE"`
 	actionFlags
 	egressFlags
 	Registry []string `help:"Registry that images of job and service containers may come from (repeatable); * is any." env:"SALLYPORT_REGISTRIES" placeholder:"HOST"`
@@ -34,7 +35,7 @@ type serving struct {
 func (s serving) config(log *slog.Logger) daemon.Config {
 	return daemon.Config{
 		Data: s.Data, Listen: s.Listen, BaseURL: s.BaseURL, Issuer: s.Issuer, Instance: s.Instance, Store: s.Store, TLSCert: s.TLSCert, TLSKey: s.TLSKey,
-		Capacity: s.Capacity, WarmRooms: s.WarmRooms, Actions: s.actionFlags.config(), Egress: s.egressFlags.config(), Registries: s.Registry, UntrustedIn: s.UntrustedIn, WitnessPolicy: s.WitnessPolicy, Log: log,
+		Capacity: s.Capacity, WarmRooms: s.WarmRooms, Actions: s.actionFlags.config(), Egress: s.egressFlags.config(), Registries: s.Registry, UntrustedIn: s.UntrustedIn, WitnessPolicy: s.WitnessPolicy, OIDC: s.OIDC, Log: log,
 	}
 }
 

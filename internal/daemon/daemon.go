@@ -54,8 +54,10 @@ type Config struct {
 	UntrustedIn string
 	// WitnessPolicy is the file that names the witnesses of the audit log; none by default.
 	WitnessPolicy string
-	Exe           string // our binary, for the children; "" = the running one
-	Log           *slog.Logger
+	// OIDC is a file about the company's provider of identities, where people log in; "": one-time links alone.
+	OIDC string
+	Exe  string // our binary, for the children; "" = the running one
+	Log  *slog.Logger
 }
 
 // Info tells where a running installation is found.
@@ -152,7 +154,11 @@ func (in *installation) serve(ctx context.Context, listener net.Listener, ready 
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	services := in.engine.Services()
-	pages, err := web.New(web.Config{Services: services, Log: in.log, BaseURL: in.c.BaseURL, Version: Version(), Secure: in.c.TLSCert != ""})
+	faces := web.Config{Services: services, Log: in.log, BaseURL: in.c.BaseURL, Version: Version(), Secure: in.c.TLSCert != ""}
+	if in.provider != nil {
+		faces.Provider, faces.Desk = in.provider, in.engine.LoginDesk()
+	}
+	pages, err := web.New(faces)
 	if err != nil {
 		return fmt.Errorf("make pages: %w", err)
 	}

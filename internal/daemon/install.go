@@ -22,6 +22,7 @@ import (
 	"github.com/sallyport-ci/sallyport/internal/issuer"
 	"github.com/sallyport-ci/sallyport/internal/kms"
 	"github.com/sallyport-ci/sallyport/internal/oci"
+	"github.com/sallyport-ci/sallyport/internal/oidc"
 	"github.com/sallyport-ci/sallyport/internal/policy"
 	"github.com/sallyport-ci/sallyport/internal/rotate"
 	"github.com/sallyport-ci/sallyport/internal/sqlstore"
@@ -75,6 +76,7 @@ type installation struct {
 	feed      *feed // nil without witnesses
 	target    *target.Process
 	engine    *engine.Engine
+	provider  *oidc.Client   // nil: there is none
 	closers   []func() error // in order of opening
 }
 
@@ -312,7 +314,12 @@ func (in *installation) openEngine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	logins, err := in.openLogins()
+	if err != nil {
+		return err
+	}
 	in.engine, err = engine.New(engine.Config{
+		Logins:  logins,
 		Actions: in.c.Actions.engine(from), Egress: in.c.Egress.Level,
 		Images: images, Store: in.store, Repositories: in.repos, Blobs: in.blobs, Logs: in.logs, Gates: gates,
 		Notary: notary, Verifier: verifier, Tokens: issuer.New(in.keys), Issuer: in.c.Issuer, Trail: trail{in}, Target: in.target,

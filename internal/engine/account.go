@@ -277,7 +277,9 @@ func (e *Engine) amend(ctx context.Context, action, object string, alter func(*m
 
 // same reports whether the law made from both is the same.
 func (m *matter) same(other *matter) bool {
-	accounts := slices.EqualFunc(m.accounts, other.accounts, func(a, b sallyport.Account) bool { return a.ID == b.ID && a.RemovedAt.Equal(b.RemovedAt) })
+	accounts := slices.EqualFunc(m.accounts, other.accounts, func(a, b sallyport.Account) bool {
+		return a.ID == b.ID && a.RemovedAt.Equal(b.RemovedAt) && slices.Equal(a.Teams, b.Teams)
+	})
 	jit := slices.EqualFunc(m.jit, other.jit, func(a, b sallyport.Grant) bool { return a.ID == b.ID })
 	stops := slices.EqualFunc(m.stops, other.stops, func(a, b sallyport.Stop) bool { return a.ID == b.ID })
 	return accounts && jit && stops && m.file.Digest == other.file.Digest

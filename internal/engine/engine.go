@@ -99,6 +99,8 @@ type Config struct {
 	Revokers map[string]Revoker
 	// Assertions checks what people sign with keys of their own when they vote; nil: no signature is taken.
 	Assertions AssertionVerifier
+	// Logins say whom logins at the company's provider let in; nil: nobody.
+	Logins *LoginRules
 	// Known are principals that have neither an account nor a token: who comes through
 	// the control socket, the runners of this host.
 	Known []sallyport.Principal
@@ -155,8 +157,9 @@ type Engine struct {
 	revokers   map[string]Revoker
 	revokeTime time.Duration
 
-	laws  laws                  // who may do what
-	known []sallyport.Principal // without an account
+	laws   laws                  // who may do what
+	logins *LoginRules           // whom a provider lets in; nil: nobody
+	known  []sallyport.Principal // without an account
 }
 
 // New checks the configuration.
@@ -187,7 +190,7 @@ func New(c Config) (*Engine, error) {
 		instance: c.Instance, baseURL: c.BaseURL, trustRoot: c.TrustRoot, version: c.Version,
 		clock: c.Clock, log: c.Log, trouble: c.Trouble, leaseTTL: c.LeaseTTL, sealer: c.Sealer, rotators: c.Rotators, rotationCall: rotationCall, lend: c.Lend, vars: c.Vars, repository: c.Repository, actions: c.Actions, untrusted: c.Untrusted, egress: c.Egress, ownEgress: c.OwnEgress,
 		queue: newWaiters(), seen: newPresence(), caches: defaultCacheBounds(), heads: heads{by: map[sallyport.ProjectID]tip{}},
-		known: slices.Clone(c.Known), assertions: c.Assertions, revokers: maps.Clone(c.Revokers), revokeTime: revokeTime,
+		known: slices.Clone(c.Known), logins: c.Logins, assertions: c.Assertions, revokers: maps.Clone(c.Revokers), revokeTime: revokeTime,
 		resolved: resolved{runs: map[sallyport.RunID]map[string]sallyport.Image{}},
 	}, nil
 }

@@ -174,6 +174,12 @@ type (
 	ByAccount struct {
 		ID string `query:"id" required:"true" maxLength:"100" doc:"As it is listed: kind/name"`
 	}
+	LinkLoginIn struct {
+		ByAccount
+		Body struct {
+			Subject string `json:"subject" maxLength:"255" doc:"As the provider's tokens name the person; empty for nobody"`
+		}
+	}
 	WhoCanIn struct {
 		Action   string `query:"action" required:"true" maxLength:"64"`
 		Resource string `query:"resource" required:"true" maxLength:"1000" doc:"Type::\"id\""`
@@ -297,6 +303,7 @@ var (
 	ListAccounts  = get[Nothing, List[sallyport.Account]]("list-accounts", "/accounts", "List people, bots and agents")
 	AddAccount    = post[AccountIn, sallyport.Account]("add-account", "/accounts", "Add a person, a bot or an agent")
 	RemoveAccount = Call[ByAccount, None]{ID: "remove-account", Method: http.MethodDelete, Path: Prefix + "/accounts", Summary: "Remove an account, its tokens and sessions"}
+	LinkLogin     = post[LinkLoginIn, None]("link-login", "/accounts/login", "Say whom of the provider's people an account is of")
 	ShowAccess    = get[Nothing, sallyport.AccessRules]("show-access", "/access/rules", "Show who may do what: every policy in force")
 	WhoCan        = get[WhoCanIn, List[sallyport.Holder]]("who-can", "/access/who-can", "List all who may do an action to a resource")
 	CompareAccess = post[AccessSourceIn, sallyport.AccessChange]("compare-access", "/access/compare", "Tell what policies would change")

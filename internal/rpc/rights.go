@@ -20,6 +20,12 @@ func (s rights) RemoveAccount(ctx context.Context, id string) error {
 	return tell(ctx, s.c, RemoveAccount, ByAccount{id})
 }
 
+func (s rights) LinkLogin(ctx context.Context, id, subject string) error {
+	in := LinkLoginIn{ByAccount: ByAccount{id}}
+	in.Body.Subject = subject
+	return tell(ctx, s.c, LinkLogin, in)
+}
+
 func (s rights) AccessRules(ctx context.Context) (sallyport.AccessRules, error) {
 	return do(ctx, s.c, ShowAccess, Nothing{})
 }

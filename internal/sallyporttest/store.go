@@ -45,6 +45,7 @@ func Store(t *testing.T, open func(t *testing.T) sallyport.Store) {
 		{"leases of secrets", testSecretLeases},
 		{"issuer", testIssuer},
 		{"accounts", testAccounts},
+		{"logins", testLogins},
 		{"access files", testAccessFiles},
 		{"requests", testRequests},
 		{"grants", testGrants},

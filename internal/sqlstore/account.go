@@ -13,6 +13,7 @@ const (
 	accountGet    = "SELECT " + accountColumns + " FROM accounts WHERE id = $1"
 	accountList   = "SELECT " + accountColumns + " FROM accounts ORDER BY id"
 	accountRemove = "UPDATE accounts SET removed_at = $2 WHERE id = $1 AND removed_at = 0"
+	accountTeams  = "UPDATE accounts SET teams = $2 WHERE id = $1 AND removed_at = 0"
 
 	accessFilePut     = "INSERT INTO access_files (number, digest, source, actor, at) SELECT COALESCE(MAX(number), 0) + 1, $1, $2, $3, CAST($4 AS BIGINT) FROM access_files"
 	accessFileCurrent = "SELECT digest, source, actor, at FROM access_files ORDER BY number DESC LIMIT 1"
@@ -33,6 +34,10 @@ func (t accounts) Get(id string) (sallyport.Account, error) {
 
 func (t accounts) Remove(id string, at time.Time) error {
 	return t.change("account", accountRemove, id, micros(at))
+}
+
+func (t accounts) SetTeams(id string, teams []string) error {
+	return t.change("account", accountTeams, id, asJSON(teams))
 }
 
 func (t accounts) List() ([]sallyport.Account, error) { return many(t.tx, scanAccount, accountList) }

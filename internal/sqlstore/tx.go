@@ -52,6 +52,7 @@ type (
 	rotations    struct{ *tx }
 	issuer       struct{ *tx }
 	accounts     struct{ *tx }
+	logins       struct{ *tx }
 	accessFiles  struct{ *tx }
 	requests     struct{ *tx }
 	grants       struct{ *tx }
@@ -77,6 +78,7 @@ func (t *tx) Doors() sallyport.DoorTx               { return doors{t} }
 func (t *tx) Secrets() sallyport.SecretTx           { return secrets{t} }
 func (t *tx) Rotations() sallyport.RotationTx       { return rotations{t} }
 func (t *tx) Accounts() sallyport.AccountTx         { return accounts{t} }
+func (t *tx) Logins() sallyport.LoginTx             { return logins{t} }
 func (t *tx) AccessFiles() sallyport.AccessFileTx   { return accessFiles{t} }
 func (t *tx) Requests() sallyport.RequestTx         { return requests{t} }
 func (t *tx) Grants() sallyport.GrantTx             { return grants{t} }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 
@@ -79,7 +80,11 @@ func (s *server) approvalPage(w http.ResponseWriter, r *http.Request) error {
 func (s *server) vote(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("request")
 	v := sallyport.Vote{Word: r.PostFormValue("word"), Note: r.PostFormValue("note"), Digest: sallyport.Digest(r.PostFormValue("digest"))}
-	if _, err := s.Approvals.Vote(r.Context(), sallyport.RequestID(id), v); err != nil {
+	_, err := s.Approvals.Vote(r.Context(), sallyport.RequestID(id), v)
+	if errors.Is(err, sallyport.ErrLoginAgain) && s.provider != nil {
+		return s.loginAgain(w, r, "/approvals/"+url.PathEscape(id))
+	}
+	if err != nil {
 		return err
 	}
 	return see(w, r, "/approvals/"+url.PathEscape(id), "voted")

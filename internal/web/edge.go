@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 
@@ -117,6 +118,10 @@ func (s *server) toLogin(w http.ResponseWriter, r *http.Request) error {
 		http.Error(w, "not signed in", http.StatusUnauthorized)
 		return nil
 	}
-	http.Redirect(w, r, "/login", http.StatusSeeOther)
+	to := "/login"
+	if s.provider != nil && r.Method == http.MethodGet && r.URL.Path != "/" {
+		to += "?next=" + url.QueryEscape(r.URL.RequestURI())
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
 	return nil
 }

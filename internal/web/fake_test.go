@@ -18,6 +18,7 @@ type fake struct {
 	mu          sync.Mutex
 	calls       []string
 	changed     chan struct{} // closed and replaced at every change of a run or a log
+	stale       bool          // votes need a fresh login
 	denied      bool          // every question is answered with CodeDenied
 	projects    []sallyport.Project
 	runs        []sallyport.Run // newest first
@@ -498,6 +499,10 @@ func (f fakeRights) AddAccount(ctx context.Context, a sallyport.Account) (sallyp
 	f.did("AddAccount")
 	return a, f.ask(ctx)
 }
+func (f fakeRights) LinkLogin(ctx context.Context, id, subject string) error {
+	f.did("LinkLogin")
+	return f.ask(ctx)
+}
 func (f fakeRights) RemoveAccount(ctx context.Context, id string) error {
 	f.did("RemoveAccount")
 	return f.ask(ctx)
@@ -544,6 +549,9 @@ func (f fakeApprovals) Request(ctx context.Context, id sallyport.RequestID) (sal
 }
 func (f fakeApprovals) Vote(ctx context.Context, id sallyport.RequestID, v sallyport.Vote) (sallyport.RequestStatus, error) {
 	f.did("Vote %s %s %s %s", id, v.Word, v.Note, v.Digest)
+	if f.stale {
+		return sallyport.RequestStatus{}, &sallyport.Error{Code: sallyport.CodeDenied, Message: "log in again", Err: sallyport.ErrLoginAgain}
+	}
 	return sallyport.RequestStatus{}, f.ask(ctx)
 }
 func (f fakeApprovals) Withdraw(ctx context.Context, id sallyport.RequestID) error {

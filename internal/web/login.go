@@ -7,13 +7,18 @@ import (
 )
 
 type loginView struct {
-	Token string // of the one-time link; "" without one
+	Token    string // of the one-time link; "" without one
+	Provider string // what the company's provider is called; "" without one
+	Begin    string // address at which a login there begins
+	Again    bool   // who looks is signed in, and has to prove anew who they are
 }
 
 // loginPage shows a button for a one-time link. Only the button's POST burns
 // the token: a mail scanner or a chat's link preview sends GETs.
 func (s *server) loginPage(w http.ResponseWriter, r *http.Request) error {
-	return s.render(w, r, "login", view{Title: "Sign in", Body: loginView{Token: r.FormValue("token")}})
+	v := loginView{Token: r.FormValue("token")}
+	s.offerProvider(&v, r.FormValue("next"), false)
+	return s.render(w, r, "login", view{Title: "Sign in", Body: v})
 }
 
 func (s *server) login(w http.ResponseWriter, r *http.Request) error {

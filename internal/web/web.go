@@ -28,6 +28,9 @@ type Config struct {
 	Version  string           // of the program, shown in the footer
 	Secure   bool             // served over TLS: the cookie is Secure and has the __Host- prefix
 	Now      func() time.Time // nil: time.Now
+	// Provider says who people are, and Desk lets them in; nil: one-time links alone do.
+	Provider sallyport.LoginProvider
+	Desk     sallyport.LoginDesk
 }
 
 const (
@@ -47,14 +50,17 @@ const (
 
 type server struct {
 	sallyport.Services
-	log     *slog.Logger
-	base    *url.URL
-	version string
-	secure  bool
-	now     func() time.Time
-	views   map[string]*template.Template
-	static  *staticFiles
-	streams chan struct{} // a slot for each open event stream
+	log      *slog.Logger
+	base     *url.URL
+	version  string
+	secure   bool
+	now      func() time.Time
+	views    map[string]*template.Template
+	static   *staticFiles
+	provider sallyport.LoginProvider // nil: there is none
+	desk     sallyport.LoginDesk
+	attempts []byte        // key of the cookies of logins under way
+	streams  chan struct{} // a slot for each open event stream
 }
 
 // New returns the handler of all pages. It serves every path that it is given;
@@ -72,7 +78,12 @@ func New(cfg Config) (http.Handler, error) {
 	s := &server{
 		Services: cfg.Services, log: cfg.Log, base: base, version: cfg.Version, secure: cfg.Secure,
 		now: cfg.Now, static: static, streams: make(chan struct{}, maxStreams),
+		provider: cfg.Provider, desk: cfg.Desk, attempts: make([]byte, 32),
 	}
+	if (s.provider == nil) != (s.desk == nil) {
+		return nil, errors.New("web: a provider needs a desk, and a desk a provider")
+	}
+	_, _ = rand.Read(s.attempts) // never fails
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -102,6 +113,10 @@ func (s *server) routes() http.Handler {
 	mux.Handle("GET /favicon.ico", http.RedirectHandler(s.static.url("logo.svg"), http.StatusFound))
 	open("GET /login", s.loginPage)
 	open("POST /login", s.login)
+	if s.provider != nil {
+		open("GET "+providerPath, s.toProvider)
+		open("GET "+sallyport.LoginCallback, s.fromProvider)
+	}
 	page("POST /logout", s.logout)
 
 	page("GET /{$}", s.homePage)
