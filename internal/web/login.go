@@ -31,9 +31,26 @@ func (s *server) login(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
+	s.endSession(r)
 	http.SetCookie(w, s.cookie(session, max(1, int(expires.Sub(s.now()).Seconds()))))
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 	return nil
+}
+
+// endSession ends the session that the browser had before this login, if it had one. The
+// link is burnt already: the login goes on when that cannot be done.
+func (s *server) endSession(r *http.Request) {
+	c, err := r.Cookie(s.cookieName())
+	if err != nil {
+		return
+	}
+	p, err := s.Access.Authenticate(r.Context(), sallyport.TokenSession, c.Value)
+	if err == nil {
+		err = s.Access.Logout(sallyport.WithPrincipal(r.Context(), p), c.Value)
+	}
+	if err != nil && sallyport.ErrorCode(err) != sallyport.CodeDenied {
+		s.log.WarnContext(r.Context(), "session before a login was not ended", "request", requestID(r.Context()), "error", err)
+	}
 }
 
 func (s *server) logout(w http.ResponseWriter, r *http.Request) error {

@@ -181,7 +181,15 @@ func TestSigningIn(t *testing.T) {
 	if resp := f.do(t, true, "POST", "/login", url.Values{"token": {"twice"}}); resp.StatusCode != http.StatusForbidden || len(resp.Cookies()) != 0 {
 		t.Errorf("used link: %d", resp.StatusCode)
 	}
-	if resp := f.do(t, false, "POST", "/logout", url.Values{}); resp.Cookies()[0].MaxAge >= 0 || !slices.Contains(f.done(), "Logout good") {
+	if slices.Contains(f.done(), "Logout good") {
+		t.Errorf("a session that was not there ended: %q", f.done())
+	}
+	f.do(t, false, "POST", "/login", url.Values{"token": {"once"}})
+	if !slices.Contains(f.done(), "Logout good") {
+		t.Errorf("the session before the login goes on: %q", f.done())
+	}
+	before := len(f.done())
+	if resp := f.do(t, false, "POST", "/logout", url.Values{}); resp.Cookies()[0].MaxAge >= 0 || !slices.Contains(f.done()[before:], "Logout good") {
 		t.Errorf("signing out kept the session: %q", f.done())
 	}
 	bad := f.do(t, true, "GET", "/", nil, "Cookie", "sallyport=stolen")

@@ -43,6 +43,11 @@ func TestVoteLeadsToFreshLogin(t *testing.T) {
 	if resp.StatusCode != http.StatusForbidden || !strings.Contains(page, `href="/login/provider?fresh=1&amp;next=%2Fapprovals%2Fr1"`) || !strings.Contains(page, "Nothing was recorded yet") {
 		t.Errorf("%d %s", resp.StatusCode, page)
 	}
+	checkMarkup(t, page)
+	if page = body(t, f.do(t, true, "GET", "/login?next=%2Fruns", nil)); !strings.Contains(page, `href="/login/provider?next=%2Fruns"`) {
+		t.Errorf("the login page: %s", page)
+	}
+	checkMarkup(t, page)
 	resp = f.do(t, false, "GET", "/login/provider?fresh=1&next=%2Fapprovals%2Fr1", nil)
 	c := resp.Cookies()[0]
 	if resp.Header.Get("Location") != "https://id.example/authorize" || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.MaxAge != 600 {
