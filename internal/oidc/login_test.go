@@ -3,6 +3,7 @@ package oidc_test
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"io"
 	"log/slog"
 	"net/http"
@@ -307,18 +308,21 @@ func TestAnswersThatAreRefused(t *testing.T) {
 	forged := s.browser()
 	callback := forged.begin("")
 	payload, mac, _ := strings.Cut(forged.cookie("sallyport-attempt"), ".")
-	forged.set("sallyport-attempt", payload+"AA."+mac)
+	kept, err := base64.RawURLEncoding.DecodeString(payload)
+	check(t, err)
+	edited := strings.Replace(string(kept), "}", `,"n":"/runs"}`, 1)
+	forged.set("sallyport-attempt", base64.RawURLEncoding.EncodeToString([]byte(edited))+"."+mac)
 	forged.refused("a forged attempt", callback, "begun no login")
 
 	// A code counts once: neither the browser nor the provider takes it again.
 	callback = b.begin("")
-	kept := b.cookie("sallyport-attempt")
+	cookie := b.cookie("sallyport-attempt")
 	if status, _, body := b.get(callback); status != http.StatusSeeOther {
 		t.Fatalf("control: %d %s", status, body)
 	}
 	again := s.browser()
 	again.refused("an answer again", callback, "begun no login")
-	again.set("sallyport-attempt", kept)
+	again.set("sallyport-attempt", cookie)
 	again.refused("a code again", callback, "did not take the code: invalid_grant")
 
 	// Somebody puts the victim's code in an answer to a login of their own: the provider
