@@ -99,10 +99,10 @@ func TestMigrationsAgree(t *testing.T) {
 	indexes := rowsSQL(t, liteDB, `SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL`)
 	wantIndexes := rowsSQL(t, postgresDB, `SELECT i.indexdef FROM pg_indexes i WHERE i.schemaname = current_schema() AND i.tablename <> 'sallyport_version'
 		AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conname = i.indexname)`)
-	head := regexp.MustCompile(`^CREATE INDEX (\w+) ON (?:\w+\.)?(\w+) (?:USING btree )?\(([^)]*)\).*`)
+	head := regexp.MustCompile(`^CREATE (UNIQUE )?INDEX (\w+) ON (?:\w+\.)?(\w+) (?:USING btree )?\(([^)]*)\).*`)
 	for _, list := range [][]string{indexes, wantIndexes} {
 		for i, s := range list {
-			list[i] = head.ReplaceAllString(s, "$1 on $2 ($3)")
+			list[i] = head.ReplaceAllString(s, "$1$2 on $3 ($4)")
 		}
 	}
 	compare(t, "indexes", indexes, wantIndexes)
