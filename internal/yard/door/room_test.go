@@ -302,7 +302,7 @@ func TestClose(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = w.room.Exec(context.Background(), sallyport.ExecSpec{Argv: []string{"sh", "-c", "for i in 1 2 3 4; do python3 /probe.py silent good.test 80 & python3 /probe.py silent good.test 443 & done; curl -sS https://good.test/; wait"},
+		_, _ = w.room.Exec(context.Background(), sallyport.ExecSpec{Argv: []string{"sh", "-c", "for i in 1 2 3 4; do python3 /probe.py silent good.test 80 & python3 /probe.py silent good.test 443 & done; curl -sS --max-time 5 https://good.test/; wait"},
 			Dir: "/", Env: []sallyport.EnvVar{{Name: "PATH", Value: "/usr/bin:/bin"}}})
 	}()
 	w.await("dns", "good.test", sallyport.EgressAllowed, "")
