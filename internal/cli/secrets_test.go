@@ -118,7 +118,7 @@ func rotateCanary(t *testing.T, s *server, first string) []string {
 		switch {
 		case r.URL.Path == "/make" && r.Header.Get("X-Admin") == admin:
 			if unwell--; unwell >= 0 {
-				http.Error(w, "I do not like "+admin, 503)
+				http.Error(w, "I do not like "+admin, http.StatusServiceUnavailable)
 				return
 			}
 			v := fmt.Sprintf("cnry.made-%d-9e7c5a3b1d", len(made))

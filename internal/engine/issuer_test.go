@@ -231,7 +231,7 @@ func (k *stubborn) VerifySignature(_ context.Context, token string) ([]byte, err
 			return nil, err
 		}
 	}
-	s, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
+	s, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
 	if err != nil {
 		return nil, err
 	}

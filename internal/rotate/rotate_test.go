@@ -243,11 +243,13 @@ func TestHTTPIsBounded(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"endless":    {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.CopyN(w, zeros{}, 8<<20) }, "longer than"},
-		"hangs":      {func(_ http.ResponseWriter, r *http.Request) { <-hang }, "not answer in time"},
-		"not JSON":   {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, "no JSON"},
-		"no value":   {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"v":7}`) }, "no text at /v"},
-		"redirects":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, 307) }, "answered 307"},
+		"endless":  {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.CopyN(w, zeros{}, 8<<20) }, "longer than"},
+		"hangs":    {func(_ http.ResponseWriter, r *http.Request) { <-hang }, "not answer in time"},
+		"not JSON": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, "no JSON"},
+		"no value": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"v":7}`) }, "no text at /v"},
+		"redirects": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		}, "answered 307"},
 		"is unwell":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "answered 500"},
 		"breaks off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "cannot be reached"},
 	} {

@@ -129,9 +129,9 @@ func wantProblem(t *testing.T, r ExportReport, seq int64, kind string) {
 
 func TestExportVerifies(t *testing.T) {
 	t.Parallel()
-	m, dir, key := trailed(t, 1500)
+	m, _, key := trailed(t, 1500)
 	m.records[7].Detail = []byte(`{ "n" : "<&>" }`) // bytes that JSON would rewrite
-	m, dir = relog(t, m, key)
+	m, dir := relog(t, m, key)
 	w := observe(t, key)
 	signed := w.cosign(t, dir, 2)
 	out := export(t, m, dir, signed)
