@@ -21,11 +21,7 @@ type cachesListCmd struct {
 }
 
 func (c cachesListCmd) Run(e *env) error {
-	s, err := c.services()
-	if err != nil {
-		return err
-	}
-	p, err := s.Projects.Project(e.ctx, c.Project)
+	s, p, err := c.project(e, c.Project)
 	if err != nil {
 		return err
 	}
@@ -73,11 +69,7 @@ func (c cachesDeleteCmd) Run(e *env) error {
 	if (c.Key == "") != c.All {
 		return sallyport.Errorf(sallyport.CodeInvalid, "say what to delete").WithHint("give a key or an id, or --all")
 	}
-	s, err := c.services()
-	if err != nil {
-		return err
-	}
-	p, err := s.Projects.Project(e.ctx, c.Project)
+	s, p, err := c.project(e, c.Project)
 	if err != nil {
 		return err
 	}

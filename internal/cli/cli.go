@@ -229,6 +229,16 @@ func (r remote) services() (sallyport.Services, error) {
 	return c.Services(), nil
 }
 
+// project is services, and the project of that name.
+func (r remote) project(e *env, name string) (sallyport.Services, sallyport.Project, error) {
+	s, err := r.services()
+	if err != nil {
+		return s, sallyport.Project{}, err
+	}
+	p, err := s.Projects.Project(e.ctx, name)
+	return s, p, err
+}
+
 // output is the flag of verbs that read.
 type output struct {
 	JSON bool `help:"Print JSON." name:"json"`

@@ -41,11 +41,7 @@ type secretsListCmd struct {
 }
 
 func (c secretsListCmd) Run(e *env) error {
-	s, err := c.services()
-	if err != nil {
-		return err
-	}
-	p, err := s.Projects.Project(e.ctx, c.Project)
+	s, p, err := c.project(e, c.Project)
 	if err != nil {
 		return err
 	}
@@ -74,11 +70,7 @@ type secretsSetCmd struct {
 }
 
 func (c secretsSetCmd) Run(e *env) error {
-	s, err := c.services()
-	if err != nil {
-		return err
-	}
-	p, err := s.Projects.Project(e.ctx, c.Project)
+	s, p, err := c.project(e, c.Project)
 	if err != nil {
 		return err
 	}
@@ -126,11 +118,7 @@ type secretsDeleteCmd struct {
 }
 
 func (c secretsDeleteCmd) Run(e *env) error {
-	s, err := c.services()
-	if err != nil {
-		return err
-	}
-	p, err := s.Projects.Project(e.ctx, c.Project)
+	s, p, err := c.project(e, c.Project)
 	if err != nil {
 		return err
 	}

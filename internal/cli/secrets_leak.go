@@ -15,11 +15,7 @@ type secretsLeakCmd struct {
 }
 
 func (c secretsLeakCmd) Run(e *env) error {
-	s, err := c.services()
-	if err != nil {
-		return err
-	}
-	p, err := s.Projects.Project(e.ctx, c.Project)
+	s, p, err := c.project(e, c.Project)
 	if err != nil {
 		return err
 	}

@@ -62,11 +62,7 @@ func readRule(file string) (sallyport.RotationRule, error) {
 }
 
 func (c secretsRotationCmd) Run(e *env) error {
-	s, err := c.services()
-	if err != nil {
-		return err
-	}
-	p, err := s.Projects.Project(e.ctx, c.Project)
+	s, p, err := c.project(e, c.Project)
 	if err != nil {
 		return err
 	}
@@ -152,11 +148,7 @@ type secretsRotateCmd struct {
 }
 
 func (c secretsRotateCmd) Run(e *env) error {
-	s, err := c.services()
-	if err != nil {
-		return err
-	}
-	p, err := s.Projects.Project(e.ctx, c.Project)
+	s, p, err := c.project(e, c.Project)
 	if err != nil {
 		return err
 	}
